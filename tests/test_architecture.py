@@ -25,6 +25,7 @@ ROOMS = [
     "_names",
     "_progress",
     "_scale",
+    "_sentinels",
     "_validation",
     "projections",
     "features",

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from paper_cases import DIGITS, TINY, experiment, finished, session
+from paper_cases import DIGITS, FEW, TINY, experiment, finished, session
 from scipy.stats import ttest_rel
 from sklearn.metrics import roc_auc_score
 
@@ -22,7 +22,7 @@ from benchmarks.paper.problems import draw
 from benchmarks.paper.published import ACCURACY, SECONDS, STAGE_SECONDS
 from benchmarks.paper.records import BIN_EDGES, Files, summary_of_weights
 from benchmarks.paper.session import Session
-from benchmarks.paper.settings import Experiment, settings_of
+from benchmarks.paper.settings import QUICK, SETTINGS, Experiment, settings_of
 from benchmarks.paper.shifts import shift_of
 from benchmarks.paper.stages import STAGES, StageClock
 from benchmarks.paper.tables import accuracy_row, aims_of, grouped, last_epochs
@@ -136,8 +136,8 @@ def test_published_parameters_are_those_of_the_data_and_what_is_compared():
 
 
 def test_an_epoch_of_validation_rows_alone_is_as_published_one_pass_over_them():
-    recipe = Experiment("fashion_mnist", "symmetric:0.4", TINY._replace(epochs=1, batch_size=32), 100, parameters="published")
-    problem = draw(DIGITS, experiment(), 0)
+    recipe = Experiment("fashion_mnist", "symmetric:0.4", TINY._replace(epochs=1), 100, parameters="published")
+    problem = draw(FEW, experiment(), 0)
     alone = session_of(recipe, Method("val_only"), 0, problem, "cpu")
     assert alone.advance(lambda: False)
     assert alone.reweighter.rows_seen == 96 and len(alone.reweighter.weights_) == 100
@@ -217,7 +217,7 @@ def test_the_hidden_layer_is_compared_class_by_class_and_resumes_too(tmp_path):
 
 def test_mixed_precision_trains_with_weights_in_single_precision():
     chosen = Experiment("digits", "symmetric:0.4", TINY, 100, amp=True)
-    one, plain = Session(chosen, method_of("kmm@16"), 0, draw(DIGITS, chosen, 0), "cpu"), finished("kmm@16")
+    one, plain = Session(chosen, method_of("kmm@16"), 0, draw(FEW, chosen, 0), "cpu"), finished("kmm@16")
     one.advance(lambda: False)
     weights = one.reweighter.weights_
     assert weights.dtype == torch.float32 and bool(torch.isfinite(weights).all()) and one.history["loss"] != plain.history["loss"]
@@ -236,7 +236,7 @@ def test_the_rate_falls_by_a_quarter_of_the_epochs_and_the_checkpoint_of_another
         other.load()
 
 
-PROBLEM = draw(DIGITS, experiment(), 0)
+PROBLEM = draw(FEW, experiment(), 0)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,8 @@ def run_main(monkeypatch, *arguments):
 
 
 def test_a_command_that_meets_its_time_limit_goes_on_when_it_is_given_again(tmp_path, monkeypatch, capsys):
-    command = ["--methods", "uniform,kmm@16", "--seeds", 1, "--epochs", 2, "--output", tmp_path, "--checkpoints", tmp_path / "ck"]
+    command = ["--methods", "uniform,kmm@16", "--seeds", 1, "--epochs", 2, "--n-val", 1000, "--output", tmp_path]
+    command += ["--checkpoints", tmp_path / "ck"]
     run_main(monkeypatch, *command, "--minutes", 1e-6)
     words = capsys.readouterr().err
     assert "Stopped at the time limit" in words and "nothing to report" in words
@@ -459,9 +460,15 @@ def test_a_mistake_on_the_command_line_is_one_plain_line(tmp_path, monkeypatch, 
 
 
 def test_the_quick_benchmark_runs_every_method_and_writes_its_tables_and_figures(tmp_path, monkeypatch):
-    with monkeypatch.context() as without:
-        without.setattr("benchmarks.paper.__main__.draw_figures", lambda folder: None)
-        run_main(monkeypatch, "--quick", "--output", tmp_path)
+    few = FEW._replace(inputs=FEW.inputs[:300], labels=FEW.labels[:300])
+    with monkeypatch.context() as smaller:
+        smaller.setattr("benchmarks.paper.__main__.draw_figures", lambda folder: None)
+        smaller.setattr("benchmarks.paper.__main__.load_labelled", lambda name: few)
+        smaller.setitem(SETTINGS, "digits", SETTINGS["digits"]._replace(n_test=100))
+        smaller.setitem(QUICK, "n_val", 100)
+        # The profiler takes as long as the training; the command above, of two methods, has it.
+        smaller.setattr("benchmarks.paper.session.peak_memory", lambda step, device: 0 * step().numel())
+        run_main(monkeypatch, "--quick", "--batch-size", 50, "--output", tmp_path)
     paths = sorted((tmp_path / "runs").glob("*.json"))
     runs = [json.loads(path.read_text()) for path in paths]
     assert all(run["is_done"] and len(run["history"]["accuracy"]) == 2 for run in runs)
@@ -474,9 +481,9 @@ def test_the_quick_benchmark_runs_every_method_and_writes_its_tables_and_figures
             path.unlink()
     run_main(monkeypatch, "report", "--output", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} >= {
-        "accuracy-digits-small-symmetric_0.4-1000-losses-library-128.png",
-        "weights-digits-small-class_prior_5-1000-hidden-library-128.png",
-        "boxes-digits-small-class_prior_5-1000-hidden-library-128.png",
+        "accuracy-digits-small-symmetric_0.4-100-losses-library-50.png",
+        "weights-digits-small-class_prior_5-100-hidden-library-50.png",
+        "boxes-digits-small-class_prior_5-100-hidden-library-50.png",
     }  # fmt: skip
     sections = {
         part["heading"]: part["rows"] for part in json.loads((tmp_path / "cost_digits_small_cpu.json").read_text())["sections"]

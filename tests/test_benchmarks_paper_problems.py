@@ -22,7 +22,7 @@ def test_the_three_samples_of_label_noise_share_no_row_and_only_training_labels_
     problem = draw(DIGITS, experiment(f"symmetric:{rate}", n_val), seed)
     truth = {image.tobytes(): label for image, label in zip(DIGITS.inputs, DIGITS.labels, strict=True)}
     samples = [(problem.x, problem.y), (problem.x_val, problem.y_val), (problem.x_test, problem.y_test)]
-    assert [len(x) for x, _ in samples] == [1797 - n_val - 500, n_val, 500]
+    assert [len(x) for x, _ in samples] == [1797 - n_val - 100, n_val, 100]
     assert len({image.tobytes() for x, _ in samples for image in x}) == len(truth)
     right = [np.array([truth[image.tobytes()] == label for image, label in zip(x, y, strict=True)]) for x, y in samples]
     assert np.array_equal(~right[0], problem.is_off) and right[1].all() and right[2].all()

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.pipeline
 from cli_cases import call, samples
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
 from densratio import (
@@ -19,6 +22,7 @@ from densratio import (
     diagnose,
     differences,
     divergence,
+    find_label_issues,
     importance_weights,
     stack_domains,
     tame_weights,
@@ -48,6 +52,57 @@ def test_a_result_of_importance_weights_is_no_ratio_and_its_ratio_is_named(resul
         with pytest.raises(ValueError, match=r"ratio is what importance_weights returned.*result\.ratio\.$"):
             one(result)
         one(result.ratio)
+
+
+WITH_JOB = SOURCE.assign(job=np.where(SOURCE["income"] > 0.0, "clerk", "guard"), is_new=SOURCE["age"] > 50.0)
+DATED = WITH_JOB.assign(day=pd.date_range("2024-01-01", periods=len(SOURCE)))
+
+
+@pytest.mark.parametrize(
+    ("call", "columns"),
+    [
+        (
+            lambda encoder: importance_weights(WITH_JOB, WITH_JOB[::2], encoder=encoder, method="kmm"),
+            "'job' text or categories",
+        ),
+        (lambda encoder: find_label_issues(WITH_JOB, LABELS, encoder=encoder, n_repeats=1), "'job' text or categories"),
+        (
+            lambda encoder: importance_weights(DATED, DATED[::2], encoder=encoder, method="kmm"),
+            "'job' text or categories, 'day' dates without a time zone",
+        ),
+    ],
+)
+def test_an_encoder_of_numbers_is_told_the_columns_that_are_none_and_what_to_type(call, columns):
+    with pytest.raises(ValueError, match=rf"hold something else: {columns}\. Put a TableEncoder") as raised:
+        call(StandardScaler())
+    advice = re.search(r"encoder=(sklearn.*\)), or leave", str(raised.value))[1]
+    call(eval(advice, {"sklearn": sklearn, "TableEncoder": TableEncoder, "StandardScaler": StandardScaler}))
+
+
+@pytest.mark.parametrize("table", [SOURCE[[]], SOURCE.to_numpy()[:, :0]])
+@pytest.mark.parametrize("compare", [importance_weights, differences])
+def test_a_table_without_columns_is_told(table, compare):
+    with pytest.raises(ValueError, match=r"^source has no columns: it needs at least one that tells rows apart\.$"):
+        compare(table, TARGET)
+
+
+def test_warnings_of_columns_name_the_line_of_the_caller():
+    numbered = SOURCE.assign(row=np.arange(60), age=SOURCE["age"].round().astype(int).astype(str))
+    fit = [
+        lambda: importance_weights(numbered, numbered, method="kmm"),
+        lambda: differences(numbered, numbered[:50], n_permutations=9),
+        lambda: TableEncoder().fit_samples(numbered, numbered),
+        lambda: sklearn.pipeline.make_pipeline(TableEncoder()).fit(numbered),
+    ]
+    for one in fit:
+        with pytest.warns(UserWarning, match="counts up|All of it reads as numbers") as told:
+            one()
+        assert [warning.filename for warning in told] == [__file__] * 2
+
+
+def test_another_error_of_a_given_encoder_is_its_own():
+    with pytest.raises(ValueError, match=r"^n_components=9 must be between"):
+        importance_weights(SOURCE, TARGET, encoder=PCA(9))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from types import SimpleNamespace
 
@@ -9,7 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_loops import N_TRAIN, N_VAL, VAL, C, Network, X, Y, of, optimizer_of
+from recorded_steps import recording
+from small_loops import N_TRAIN, N_VAL, VAL, C, Network, X, Y, as_on_a_device, of, optimizer_of
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -80,6 +82,25 @@ def test_a_validation_batch_without_rows_is_refused_where_one_is_needed(name):
                 method.weighted_loss(model, batch, none)
             assert torch.equal(method.weights_, before)
         method.weighted_loss(model, batch, VAL)
+
+
+@pytest.mark.parametrize("where", [contextlib.nullcontext, as_on_a_device, recording])
+@pytest.mark.parametrize(
+    ("train", "val", "words"),
+    [
+        (torch.tensor(1.0), torch.rand(5), r"training losses or features must be \(n,\) or \(n, d\) with n >= 1; got shape \(\)"),
+        (torch.rand(3), torch.tensor(1.0), r"validation losses or features must be \(n,\) or \(n, d\) with n >= 1; got shape \(\)"),
+    ],
+)
+def test_one_number_in_place_of_rows_is_refused(where, train, val, words):
+    with where():
+        method = DynamicReweighter("kmm", 10, 5, warmup_epochs=0)
+        for _ in range(3):
+            method.partial_fit(torch.rand(3), torch.rand(5), torch.arange(3))
+        before = method.weights_.clone()
+        with pytest.raises(ValueError, match=words):
+            method.partial_fit(train, val, torch.arange(3))
+        assert torch.equal(method.weights_, before)
 
 
 class TwoHeads(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -102,7 +103,7 @@ def _in_words(warning: Warning | str) -> str:
     """A warning of the library, without code for tables that the caller of a command does not have."""
     advice = warning.args[0] if isinstance(warning, Warning) else warning
     if not isinstance(advice, Advice):
-        return str(warning)
+        return re.sub(r"make it one: .*\)\.$", "leave these cells empty.", str(warning))
     return f"{advice.fact}. If that is wrong, change the column in both files, or leave it out."
 
 

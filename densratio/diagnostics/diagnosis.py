@@ -10,6 +10,7 @@ import numpy as np
 
 from .._arrays import to_host
 from .._columns import check_container, is_series, shown
+from .._sentinels import warn_of_sentinels
 from .advice import advise
 from .balance import mean_differences, outside_range, outside_share
 from .columns import dense_rows, numeric_columns, rows_where, source_mask
@@ -63,6 +64,7 @@ def diagnose(
     """
     columns = numeric_columns(X, has_gaps=True)
     is_source = source_mask(y, columns.values.shape[0])
+    warn_of_sentinels({"X": X}, 2, is_source=is_source)
     weights = weights_at(ratio if weights is None else weights, X, is_source)
     source, target = (rows_where(columns.values, mask) for mask in (is_source, ~is_source))
     distances = _distances(source, target, weights, gamma, n_permutations, max_rows, np.random.default_rng(random_state))

@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from .._arrays import to_host
 from .._columns import shown
 from .._progress import show_progress, ticked
+from .._sentinels import warn_of_sentinels
 from .._validation import check_number, seed_of
 from ..estimators import Discriminator
 from ..model_selection import folds_of_stacked
@@ -83,13 +84,14 @@ def divergence(
     kind: one of the names above, or None for a dict of all three. random_state: of the folds. verbose: whether to show
     the progress, as `densratio.show_progress` does.
 
-    Warns if the samples hardly overlap. Raises ValueError for an unknown kind, and for a ratio of 0 at target rows if the
-    kind takes logarithms.
+    Warns if the samples hardly overlap, and of numbers that seem to stand for missing values, such as -999. Raises
+    ValueError for an unknown kind, and for a ratio of 0 at target rows if the kind takes logarithms.
     Source: Nguyen, Wainwright & Jordan (2010), IEEE Transactions on Information Theory 56, for the bounds.
     """
     if kind is not None and kind not in _BOUNDS:
         raise ValueError(f"kind must be one of {sorted(_BOUNDS)}, or None for all of them; got {kind!r}.")
     check_number("confidence", confidence, "(0, 1)", ", such as 0.95")
+    warn_of_sentinels({"source": source, "target": target}, 2)
     with show_progress(verbose):
         held_out, seen = _ratios(source, target, ratio, seed_of(random_state))
     found = {name: _estimate(name, held_out, seen, float(confidence)) for name in ([kind] if kind else _BOUNDS)}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from .._sentinels import warn_of_sentinels
 from .._validation import check_count
 from ..features import Gaussian
 from .columns import dense_rows, two_samples
@@ -45,6 +46,7 @@ def ratio_test(
     check_count("n_permutations", n_permutations)
     if n_centers < 1 or not 0.0 < regularization < np.inf:
         raise ValueError(f"n_centers must be >= 1 and regularization > 0; got {n_centers!r} and {regularization!r}.")
+    warn_of_sentinels({"X_source": X_source, "X_target": X_target}, 2)
     source, target = two_samples(X_source, X_target, has_gaps=True)
     rng = np.random.default_rng(random_state)
     rows = draw_rows(source.shape[0], target.shape[0], max_rows, rng)

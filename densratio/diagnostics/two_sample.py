@@ -9,6 +9,7 @@ import numpy as np
 
 from .._blocks import over_rows, row_slices
 from .._scale import Scale
+from .._sentinels import warn_of_sentinels
 from .._validation import check_count
 from ..features import Gaussian
 from .balance import centered
@@ -80,6 +81,7 @@ def two_sample_test(
     and misses differences too small for that many rows. gamma: a number in 1 / (data units)^2, or "median" of the pooled
     rows. random_state seeds the draw and the permutations. Source: as `mmd`; Phipson & Smyth (2010) for the p value.
     """
+    warn_of_sentinels({"X_source": X_source, "X_target": X_target}, 2)
     source, target = two_samples(X_source, X_target, has_gaps=True)
     rng = np.random.default_rng(random_state)
     rows = draw_rows(source.shape[0], target.shape[0], max_rows, rng)

@@ -16,6 +16,7 @@ from .._columns import check_container, check_table, is_frame, library_of, shown
 from .._estimator import Estimator, unchanged_on_error
 from .._progress import show_progress
 from .._scale import as_counts
+from .._sentinels import warn_of_sentinels
 from .._validation import check_count, check_number, check_sample_weight, seed_of
 from ..tables.reading import column_names
 from .default_model import makes_networks
@@ -23,7 +24,6 @@ from .encoding import FrameEncoder, SparseEncoder, as_images, encoder_of
 from .frame import issue_frame, suggested_classes
 from .given import check_no_gaps, check_one_each, clean_rows, warn_of_labels, warn_of_spellings
 from .rows import Rows, merged
-from .sentinels import warn_of_sentinels
 
 __all__ = ["NoisyLabelClassifier"]
 
@@ -161,7 +161,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         self.classes_, codes = np.unique(labels, return_inverse=True)
         warn_of_labels(X, codes, 3)
         warn_of_spellings(self.classes_, 3)
-        warn_of_sentinels(X, 3)
+        warn_of_sentinels({"X": X}, 3)
         weight = check_sample_weight(sample_weight, len(x))
         weight = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
         if not weight.any():

@@ -16,6 +16,7 @@ from sklearn.utils import check_array, get_tags
 from .._arrays import is_sparse, to_host
 from .._columns import check_container, check_table, is_frame, is_missing, library_of
 from ..tables import TableEncoder
+from ..tables.encoder import of_numbers
 from ..tables.reading import column_names
 from ..tables.spelling import numbers_spelled
 
@@ -41,6 +42,8 @@ class FrameEncoder:
     def fit(self, X: Any) -> FrameEncoder:
         """Learn from a frame or an array (n, d)."""
         names = column_names(X)
+        if not names:
+            raise ValueError("X has no columns: it needs at least one that tells rows apart.")
         self.texts = {name: _text_pipeline(texts) for name in names if (texts := _free_text(_column(X, name))) is not None}
         is_all = len(self.texts) == len(names)
         self.others = None if is_all else TableEncoder(drop=list(self.texts)).set_output(transform="default").fit_samples(X, X)
@@ -224,7 +227,8 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
     if isinstance(encoder, type):
         raise ValueError(f"encoder is a class: pass an instance of it, encoder={encoder.__name__}(...).")
     if hasattr(encoder, "fit_transform"):
-        rows = encoder.fit_transform(X)
+        with of_numbers(encoder, X):
+            rows = encoder.fit_transform(X)
         return rows if has_model or not is_sparse(rows) else _dense_rows(rows)
     if hasattr(encoder, "encode") and not isinstance(encoder, str):
         return np.asarray(to_host(encoder.encode(_texts(X) if _are_texts(X) else X)))

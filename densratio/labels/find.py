@@ -13,6 +13,7 @@ import numpy as np
 from .._arrays import is_sparse, to_host, usable_device
 from .._columns import check_container, is_frame, shown
 from .._progress import show_progress
+from .._sentinels import warn_of_sentinels
 from .._validation import check_count, seed_of
 from .checked import checked_rows
 from .default_model import default_model, has_torch, makes_networks, torch_network
@@ -22,7 +23,6 @@ from .given import class_codes, clean_rows, label_array, warn_of_labels, warn_of
 from .held_out import copies_of, fitted_to, label_folds, n_deals, out_of_fold
 from .numbers import NumberModel, as_targets, out_of_fold_numbers
 from .probabilities import class_issues
-from .sentinels import warn_of_sentinels
 
 __all__ = ["find_label_issues"]
 
@@ -126,7 +126,7 @@ def find_label_issues(
         if checked is not None:
             raise ValueError("checked is for classes, and these labels are numbers: leave it out.")
         warn_of_labels(X, targets, 2)
-        warn_of_sentinels(X, 2)
+        warn_of_sentinels({"X": X}, 2)
         rows = as_numbers(X, encoder, has_model=model is not None)
         how = cv, n_deals(n_repeats, len(targets)), seed, n_jobs
         with show_progress(bool(verbose)):
@@ -135,7 +135,7 @@ def find_label_issues(
     n_rows, seen = len(given), checked_rows(checked, names[given])
     warn_of_spellings(names, 2)
     warn_of_labels(X, given, 2)
-    warn_of_sentinels(X, 2)
+    warn_of_sentinels({"X": X}, 2)
     X, given, is_clean = _with_clean(X, given, names, clean)
     keeps_images = has_torch() if model is None else not hasattr(model, "predict_proba")
     rows = as_numbers(X, encoder, has_model=model is not None, keeps_images=keeps_images)

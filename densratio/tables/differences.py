@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from .._arrays import to_host
 from .._progress import show_progress, ticked
+from .._sentinels import warn_of_sentinels
 from .._validation import check_count, seed_of, stack_domains
 from ..diagnostics.divergence import area_under_curve
 from ..diagnostics.two_sample import draw_rows, relabelings
@@ -118,6 +119,7 @@ def differences(
     source, target = table_of(source, "source"), table_of(target, "target")
     names = [use.name for use in encoder.columns_ if use.kind != "dropped"]
     left_out = tuple(use for use in encoder.columns_ if use.kind == "dropped")
+    warn_of_sentinels({"source": source, "target": target}, 2, drop=[use.name for use in left_out])
     pairs = list(pairs_of(source, target, names).values())
     codes = [_codes(*pair) for pair in pairs]
     sizes = [len(column.values) for column in pairs[0]]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import is_frame
+from .._columns import is_frame, shown
 from .._estimator import Estimator
 from .._names import alike, nearest
 from .._scale import as_counts
@@ -20,8 +22,9 @@ from .reading import KINDS, Column, column_names, loose_values, objects, pairs_o
 from .spelling import advice_on_texts
 from .use import ColumnUse, dropped, numbers_rows, use_of
 
-__all__ = ["TableEncoder", "as_names", "source_counts"]
+__all__ = ["TableEncoder", "as_names", "of_numbers", "source_counts"]
 
+_NAMED = 5  # columns that an error names
 _NOT_FITTED = "This TableEncoder is not fitted yet: call fit(X, y) or fit_samples(source, target)."
 
 
@@ -174,7 +177,7 @@ class TableEncoder(TransformerMixin, Estimator):
                 f"Column {name!r} counts up without repeating, as row numbers do: it is left out. If it measures something, "
                 f"encoder=TableEncoder(keep=[{name!r}]) keeps it, and --columns on the command line.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=_outside(),
             )
         return {name: dropped(name, "whole numbers in equal steps: they name rows and do not describe them") for name in found}
 
@@ -182,6 +185,29 @@ class TableEncoder(TransformerMixin, Estimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
+
+
+@contextmanager
+def of_numbers(encoder: Any, X: Any) -> Iterator[None]:
+    """Raise ValueError that names the columns of X that are not numbers where a given encoder fails to convert one."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        is_table = is_frame(X) or len(getattr(X, "shape", ())) == 2
+        # numpy's errors for text and for dates.
+        if not is_table or not ("could not convert" in str(error) or isinstance(error, TypeError)):
+            raise
+        kinds = {name: read_column(X, name, "table X").kind for name in column_names(X)}
+        odd = [f"{name!r} {KINDS[kind]}" for name, kind in kinds.items() if kind not in ("numbers", "booleans", "empty")]
+        if not odd:
+            raise
+        given = code if (code := shown(encoder)).endswith(")") else "encoder"
+        more = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
+        raise ValueError(
+            f"The given encoder takes numbers, and these columns hold something else: {', '.join(odd[:_NAMED])}{more}. Put a "
+            f"TableEncoder before it, encoder=sklearn.pipeline.make_pipeline(TableEncoder(), {given}), or leave out "
+            f"encoder=. It said: {error}"
+        ) from error
 
 
 def source_counts(sample_weight: Any, n_rows: int) -> np.ndarray | None:
@@ -204,7 +230,15 @@ def _warn_of_texts(X: Any, texts: Mapping[Any, Sequence[Sequence[Any]]]) -> None
     for name, samples in texts.items():
         advice = advice_on_texts(X, name, samples)
         if advice is not None:
-            warnings.warn(advice, UserWarning, stacklevel=3)
+            warnings.warn(advice, UserWarning, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """The stacklevel, for a warning of the caller, of the first frame that is neither of this package nor of scikit-learn."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("densratio", "sklearn"):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _as_fitted(column: Column, use: ColumnUse) -> Column:

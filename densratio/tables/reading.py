@@ -106,6 +106,8 @@ def table_of(X: Any, name: str) -> Any:
 def _with_rows(X: Any, name: str) -> Any:
     if X.shape[0] == 0:
         raise ValueError(f"{name} is empty: it needs at least one row, better hundreds.")
+    if X.shape[1] == 0:
+        raise ValueError(f"{name} has no columns: it needs at least one that tells rows apart.")
     return X
 
 

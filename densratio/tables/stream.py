@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import SeedSequence
 
+from .._sentinels import warn_of_sentinels
 from .._validation import check_count, seed_of
 from ..diagnostics.ratio_test import ratio_test
 from ..diagnostics.two_sample import check_max_rows
@@ -90,15 +92,20 @@ class StreamMonitor:
         except ValueError as error:
             raise ValueError(f"{error} Here the source is the monitor's reference, and the target the chunk.") from error
         rows = encoder.transform(self.reference), encoder.transform(chunk)
+        left_out = [use.name for use in encoder.columns_ if use.kind == "dropped"]
+        warn_of_sentinels({"reference": self.reference, "chunk": chunk}, 2, drop=left_out)
         settings = {"n_permutations": self.n_permutations, "max_rows": self.max_rows}
         # Chunks of equal size must not share their relabelings.
         seed = int(SeedSequence([self._seed, number]).generate_state(1)[0])
-        statistic, p = ratio_test(*rows, random_state=np.random.default_rng(seed), **settings)
-        is_alarm = p <= self.level
         names: tuple[Any, ...] = ()
-        if is_alarm:
-            found = differences(self.reference, chunk, drop=self.drop, random_state=seed)
-            names = tuple(column.name for column in found.columns if column.p_value <= self.level)
+        with warnings.catch_warnings():
+            # Told above, in the words of this call.
+            warnings.filterwarnings("ignore", "Rows of .* share the number")
+            statistic, p = ratio_test(*rows, random_state=np.random.default_rng(seed), **settings)
+            is_alarm = p <= self.level
+            if is_alarm:
+                found = differences(self.reference, chunk, drop=self.drop, random_state=seed)
+                names = tuple(column.name for column in found.columns if column.p_value <= self.level)
         done = ChunkTest(number if label is None else label, len(rows[1]), statistic, p, is_alarm, names, _left_out(encoder))
         self.history.append(done)
         return done

@@ -17,6 +17,7 @@ from .._arrays import to_host
 from .._columns import library_of, shown
 from .._names import did_you_mean
 from .._progress import show_progress
+from .._sentinels import warn_of_sentinels
 from .._validation import check_number, seed_of, stack_domains
 from ..diagnostics import Report, diagnose
 from ..diagnostics.advice import advise
@@ -26,7 +27,7 @@ from ..estimators import ESTIMATORS
 from ..two_step.intervals import weight_name
 from ..two_step.taming import TamedWeights, tamed_by
 from .automatic import automatic
-from .encoder import TableEncoder, as_names, source_counts
+from .encoder import TableEncoder, as_names, of_numbers, source_counts
 from .use import ColumnUse
 
 __all__ = ["ImportanceWeights", "importance_weights", "named_ratio", "ratio_of"]
@@ -137,6 +138,8 @@ def importance_weights(
     X, y = stack_domains(rows, target_rows)
     given = source_counts(sample_weight, rows.shape[0])
     _warn_of_copies(given)
+    left_out = [use.name for use in getattr(fitted, "columns_", ()) if use.kind == "dropped"]
+    warn_of_sentinels({"source": source, "target": target}, 2, drop=left_out)
     with show_progress(verbose):
         ratio = _fitted_ratio(ratio_of(method, rows, target_rows, seed, given), X, y, given)
     weights = np.asarray(to_host(ratio.weights_), dtype=np.float64)
@@ -206,7 +209,9 @@ def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any, sample_we
     encoder = clone(encoder)
     if isinstance(encoder, TableEncoder):
         return encoder.fit_samples(source, target, sample_weight=sample_weight)
-    return encoder.fit(*stack_domains(source, target))
+    X, y = stack_domains(source, target)
+    with of_numbers(encoder, X):
+        return encoder.fit(X, y)
 
 
 def _columns(encoder: Any, X: Any) -> Columns:

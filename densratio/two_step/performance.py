@@ -12,6 +12,7 @@ from scipy.stats import beta, t
 from .._arrays import to_host
 from .._columns import check_none_missing, shown
 from .._progress import show_progress, ticked
+from .._sentinels import warn_of_sentinels
 from .._validation import check_count, check_number, seed_of, stack_domains
 from ..diagnostics.advice import advise_on_overlap
 from ..diagnostics.columns import Columns, dense_rows, numeric_columns, rows_at
@@ -160,6 +161,7 @@ def target_performance(
     n, m = map(len, of_domain)
     if len(y) != n or n < 2:
         raise ValueError(f"X and y must have the same number of rows, at least 2; X has {n} and y has {len(y)}.")
+    warn_of_sentinels({"X": X, "X_target": X_target}, 2)
     losses = row_losses(metric, model, source, y)
     # Sums of the squares of tiny or huge losses would vanish or overflow.
     unit = losses.unit(n)

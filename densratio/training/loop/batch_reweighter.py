@@ -168,7 +168,7 @@ class BatchReweighter(Reweighter):
 
     def _or_even(self, weights: Tensor, rows: RowBatch) -> Tensor:
         """The weights, or ones where all of them vanished."""
-        total = rows.all(weights.detach()).sum(dtype=torch.float32)
+        total = rows.total(weights.detach().sum(dtype=torch.float32))
         is_sound = (total > 0.0) & (total < float("inf"))
         self.vanished += (~is_sound).to(self.vanished.device)
         if not waits_for(weights.device) and not bool(is_sound):

@@ -25,21 +25,26 @@ def rank_here() -> int:
     return dist.get_rank() if n_ranks() > 1 else 0
 
 
-def of_all_ranks(values: Tensor) -> Tensor:
+def of_all_ranks(values: Tensor, sizes: list[int] | None = None) -> Tensor:
     """Rows (N, ...) of all ranks, from those of this one (n, ...); the same on all ranks, and `values` itself with one rank.
 
-    On the CPU the ranks may have different numbers of rows. On a GPU they must have equally many, as DistributedSampler gives them,
-    because asking would make the host wait for the device.
+    sizes: how many rows each rank has; None asks. On the CPU the ranks may have different numbers of rows. On a GPU they must have
+    equally many, as DistributedSampler gives them, because asking would make the host wait for the device.
     """
     if n_ranks() == 1:
         return values
     values = values.contiguous()
     if values.device.type != "cpu":
         return torch.cat(_gathered(values))
-    sizes = [int(size) for size in _gathered(torch.tensor(len(values)))]
+    sizes = sizes_of_ranks(len(values)) if sizes is None else sizes
     padded = values.new_zeros((max(sizes), *values.shape[1:]))
     padded[: len(values)] = values
     return torch.cat([part[:size] for part, size in zip(_gathered(padded), sizes, strict=True)])
+
+
+def sizes_of_ranks(n_rows: int) -> list[int]:
+    """How many rows each rank has, given the number here. The ranks exchange it on the CPU."""
+    return [int(size) for size in _gathered(torch.tensor(n_rows))]
 
 
 def on_all_ranks(check: Callable[[], V]) -> V:
@@ -86,17 +91,26 @@ class Rows:
     def __init__(self, n_rows: int, *, holds_all: bool = False):
         self.n_rows = n_rows
         self.holds_all = holds_all
+        self._sizes: list[int] | None = None
 
     def all(self, values: Tensor) -> Tensor:
         """Values (N, ...) of all rows, from those of the rows here (n, ...); without a graph to those of other ranks."""
-        return values if self.holds_all else of_all_ranks(values)
+        return values if self.holds_all else of_all_ranks(values, self._sizes_of_ranks(values.device))
 
     def own(self, values: Tensor) -> Tensor:
         """Values (n, ...) of the rows here, from the values (N, ...) of all rows."""
         if n_ranks() == 1:
             return values
-        ranks = of_all_ranks(torch.full((self.n_rows,), rank_here(), device=values.device))
-        return values[(ranks < rank_here()).sum() + torch.arange(self.n_rows, device=values.device)]
+        first = sum(self._sizes_of_ranks(values.device)[: rank_here()])
+        return values[first : first + self.n_rows]
+
+    def _sizes_of_ranks(self, device: torch.device) -> list[int]:
+        """How many rows each rank has: asked once, and as many as here on a GPU, see `of_all_ranks`."""
+        if n_ranks() == 1 or device.type != "cpu":
+            return [self.n_rows] * n_ranks()
+        if self._sizes is None:
+            self._sizes = sizes_of_ranks(self.n_rows)
+        return self._sizes
 
     def count(self, like: Tensor) -> Tensor | int:
         """Number of all rows; a tensor on the device of `like` with several ranks."""
@@ -134,12 +148,18 @@ class Rows:
 
     def sum_of(self, tensors: Sequence[T]) -> list[T]:
         """Sums over the ranks of tensors that have the same shapes on each, or are None."""
-        if n_ranks() > 1:
-            tensors = [None if tensor is None else tensor.clone() for tensor in tensors]
-            for tensor in tensors:
-                if tensor is not None:
-                    dist.all_reduce(tensor)
-        return list(tensors)
+        sums = list(tensors)
+        if n_ranks() == 1:
+            return sums
+        # One exchange for all parameters of a kind: each costs a wait for the other ranks.
+        for kind in dict.fromkeys((tensor.dtype, tensor.device) for tensor in tensors if tensor is not None):
+            alike = {i: tensor for i, tensor in enumerate(tensors) if tensor is not None and (tensor.dtype, tensor.device) == kind}
+            whole = torch.cat([tensor.reshape(-1) for tensor in alike.values()])
+            dist.all_reduce(whole)
+            parts = whole.split([tensor.numel() for tensor in alike.values()])
+            for (i, tensor), part in zip(alike.items(), parts, strict=True):
+                sums[i] = part.reshape(tensor.shape)
+        return sums
 
     def gradient(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """The gradient of a function of `sum` and `mean` over all rows, from what backward found on this rank."""

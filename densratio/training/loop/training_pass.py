@@ -126,7 +126,8 @@ class LastLayer(NamedTuple):
 
     def of_all_rows(self) -> LastLayer:
         """The factors of the rows of all ranks."""
-        return LastLayer(*(Rows(len(part)).all(part) for part in self))
+        rows = Rows(len(self.slope))
+        return LastLayer(*(rows.all(part) for part in self))
 
 
 def last_layer(prediction: Tensor, label: Any, losses: Loss, entry: Tensor | None) -> LastLayer:

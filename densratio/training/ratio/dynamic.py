@@ -273,7 +273,8 @@ class DynamicReweighter(Reweighter):
         if not self._may_capture or is_by_class or is_first:
             return False
         values = [part for part in (given.train, given.val, given.losses) if part is not None]
-        if not all(isinstance(part, Tensor) and part.device == self.weights_.device for part in values):
+        # A single number has no rows, and is refused with the other checks.
+        if not all(isinstance(part, Tensor) and part.ndim and part.device == self.weights_.device for part in values):
             return False
         width = given.train.shape[1] if given.train.ndim == 2 else 1
         return all(step.is_of_kernels(width) for step in self._steps)

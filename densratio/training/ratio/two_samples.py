@@ -107,12 +107,12 @@ def collect(given: Given, check: Callable[[Given], Any], sizes: tuple[int, int],
 
 def _checked(given: Given, check: Callable[[Given], Any], device: torch.device) -> tuple[Tensor, Tensor, Any, Any, Any]:
     """source, target, y, y_val and val_index of the rows of this rank."""
-    val_index = check(given)
     source = _matrix(given.train, "training", device)
-    if given.val is None:
+    target = None if given.val is None else _matrix(given.val, "validation", device)
+    val_index = check(given)
+    if target is None:
         none = source[:0]
         return source, none, _classes(given.y, source, "y", device), None if given.y is None else none[:, 0].long(), range(0)
-    target = _matrix(given.val, "validation", device)
     if source.shape[1] != target.shape[1]:
         raise ValueError(f"train has {source.shape[1]} columns and val has {target.shape[1]}: give the same quantity of both.")
     if given.losses is not None and given.losses.shape != source.shape[:1]:
