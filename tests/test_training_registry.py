@@ -8,8 +8,24 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, VAL, C, Network, Y, assert_same, of, optimizer_of, plan, stored, train
+from small_loops import (
+    IRREDUCIBLE,
+    N_TRAIN,
+    N_VAL,
+    VAL,
+    C,
+    Network,
+    Y,
+    as_on_a_device,
+    assert_same,
+    of,
+    optimizer_of,
+    plan,
+    stored,
+    train,
+)
 from torch import nn
+from training_cases import tensors
 
 from densratio._names import plain
 from densratio.training import DynamicReweighter, Reweighter, reweighter
@@ -92,6 +108,52 @@ def test_rows_without_a_label_are_not_trained_on_or_are_named(name):
     gradients = [output.grad for output in outputs if output.grad is not None]
     if name not in OWN_LABELS and name != "val_only":
         assert gradients and all(bool((gradient[[3, 5]] == 0.0).all()) and bool(gradient.any()) for gradient in gradients)
+
+
+# DIW solves to convergence, which values that are no numbers never reach.
+@pytest.mark.parametrize("label", [-100, -1, 7])
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "diw"])
+def test_a_label_of_no_class_is_told_with_a_later_batch_of_a_device_and_changes_no_row(name, label):
+    with as_on_a_device():
+        method, model, optimizer = made(name)
+        train(method, model, optimizer, plan(9))
+        before = {key: value.clone() for key, value in tensors(method).items()}
+        x, y, index = of(plan(1)[0])
+        y[[5, 3]] = label
+        loss = method.weighted_loss(model, (x, y, index), VAL)
+        model.zero_grad()
+        loss.backward()
+        assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+        if label == -100 and name not in LOOKS_UP:
+            method.check()
+            return
+        rows = {key for key, value in before.items() if len(value.shape) and len(value) == N_TRAIN}
+        after = tensors(method)
+        # A guess of the splitter about a row, which needs no label that is right.
+        assert "weights_" in rows and all(torch.equal(before[key], after[key]) for key in rows - {"split_"})
+        assert all(bool(torch.isfinite(value.float()).all()) for value in after.values())
+        words = (
+            rf"training rows \[{', '.join(map(str, sorted(index[[3, 5]].tolist())))}\] .* a label of no class; .*leave rows with"
+        )
+        with pytest.raises(ValueError, match=words):
+            method.check()
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if made(name)[0].uses_validation and name not in ("diw", "fsr")])
+def test_a_validation_label_of_no_class_is_told_with_a_later_batch_of_a_device(name):
+    with as_on_a_device():
+        method, model, optimizer = made(name)
+        method.warmup_epochs = 0.0
+        train(method, model, optimizer, plan(1))
+        wrong = VAL[1].clone()
+        wrong[[4, 2]] = 7
+        for index in plan(20):
+            if method.needs_validation:
+                break
+            train(method, model, optimizer, [index])
+        method.weighted_loss(model, of(plan(1)[0]), (VAL[0], wrong, VAL[2]))
+        with pytest.raises(ValueError, match=r"validation rows \[2, 4\] .* a label of no class"):
+            method.check()
 
 
 @pytest.mark.parametrize("name", METHODS)

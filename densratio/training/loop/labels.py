@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._arrays import to_host
+from ..._arrays import to_host, waits_for
 from ..losses import check_tensor
-from .late_errors import waits_for
 
-__all__ = ["check_classes", "check_indices", "check_range", "checked_labels", "training_labels"]
+__all__ = ["check_classes", "checked_labels", "labels_to_look_up", "training_labels"]
 
 
 def checked_labels(y: Any, n: int, what: str) -> Tensor:
@@ -27,8 +26,8 @@ def checked_labels(y: Any, n: int, what: str) -> Tensor:
     return labels.to(torch.int64)
 
 
-def check_classes(name: str, prediction: Tensor, y: Any, n_classes: int | None = None) -> None:
-    """Raise ValueError for anything but logits (n, C), with C >= 2 or C = n_classes if that is given, and integer labels (n,).
+def check_classes(name: str, prediction: Tensor, y: Any, n_classes: int | None = None) -> Any:
+    """The labels. Raises ValueError for anything but integers (n,), and logits (n, C), C >= 2, or C = n_classes if that is given.
 
     name: what the message says needs them.
     """
@@ -42,21 +41,19 @@ def check_classes(name: str, prediction: Tensor, y: Any, n_classes: int | None =
             f"{name} needs logits (n, {columns}) and class labels (n,), integers; got {tuple(prediction.shape)} and {got}. "
             "For other targets use DynamicReweighter, MWNet or L2R."
         )
+    return y
 
 
-def check_indices(name: str, prediction: Tensor, y: Any, n_classes: int | None = None) -> None:
-    """`check_classes`, and ValueError for labels outside 0 to C - 1, such as torch's -100 for no label, if the host sees them.
+def labels_to_look_up(name: str, prediction: Tensor, y: Any, n_classes: int | None = None) -> Tensor:
+    """Labels (n,) as int64 of rows whose column of the logits (n, C) is looked up, after `check_classes`.
 
-    For methods that look up the column of a label, where the losses would skip such rows.
+    Raises ValueError for labels outside 0 to C - 1, such as torch's -100 for no label, where the losses would skip the row. On a
+    device, which the host doesn't wait for, those become other classes: no kernel may see them, which would end the process.
     """
     check_classes(name, prediction, y, n_classes)
-    check_range(name, y, prediction.shape[1])
-
-
-def check_range(name: str, y: Tensor, n_classes: int) -> None:
-    """Raise ValueError for labels (n,) outside 0 to n_classes - 1, if the host sees them."""
+    y, n_classes = y.long(), prediction.shape[1]
     if waits_for(y.device):
-        return
+        return y.clamp(0, n_classes - 1)
     strange = ((y < 0) | (y >= n_classes)).nonzero()[:, 0]
     if len(strange):
         row = int(strange[0])
@@ -64,6 +61,7 @@ def check_range(name: str, y: Tensor, n_classes: int) -> None:
             f"{name} looks up the class of each row, 0 to {n_classes - 1}, and row {row} of the batch has {int(y[row])}"
             f"{f' ({len(strange)} rows have such labels)' if len(strange) > 1 else ''}: leave rows without a label out."
         )
+    return y
 
 
 def training_labels(labels: Any, n_train: int, name: str = "y_train", *, each_has_rows: bool = True) -> np.ndarray:

@@ -15,11 +15,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
+from ..._arrays import waits_for
 from ..._validation import check_count, check_number, check_sample_weight
 from ..losses import Loss, cross_entropy
 from .captured import CapturedCalls, can_capture
 from .draws import is_captured
-from .late_errors import LateErrors, copied_soon, waits_for
+from .late_errors import LateErrors, copied_soon
 from .model import eager, warn_unless_training
 from .monitor import Monitor
 from .ranks import n_ranks

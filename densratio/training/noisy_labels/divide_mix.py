@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..._validation import check_number
 from ..loop.draws import Draws
-from ..loop.labels import check_indices
+from ..loop.labels import labels_to_look_up
 from ..loop.mixed_labels import check_mixup, mixed, mixup_of
 from ..loop.ranks import Rows
 from ..loop.row_batch import RowBatch
@@ -82,7 +82,7 @@ class DivideMix(WithPeer):
     saved: ClassVar[tuple[str, ...]] = (*WithPeer.saved, "fitted_pass", "draws")
     no_base_weights = "DivideMix mixes rows, which have no base weights: leave set_base_weights out."
 
-    check_targets = staticmethod(partial(check_indices, "DivideMix"))
+    check_targets = staticmethod(partial(labels_to_look_up, "DivideMix"))
     last_losses: Tensor
 
     def __init__(
@@ -153,7 +153,7 @@ class DivideMix(WithPeer):
         if self.is_warming_up:
             return super()._passed(model, x, y, index)
         copies = [x] if self.augment is None else [self.augment(x) for _ in range(_COPIES)]
-        losses, p = self._seen(model, copies, y)
+        losses, p, y = self._seen(model, copies, y)
         rows = self._rows(index, len(y))
         rows.check(losses, self.n_train, self.late_errors)
         rows.undo(self.draws.restorer())
@@ -177,22 +177,26 @@ class DivideMix(WithPeer):
             self._mixture(network).fit(self.last_losses[:, network], self.row_losses.mass > 0)
         self.fitted_pass = int(self.epoch)
 
-    def _seen(self, model: nn.Module, copies: list[Tensor], y: Any) -> tuple[Tensor, Tensor]:
-        """Losses (n, 2) and probabilities (2, n, K) of the rows under both networks, means over the copies; it leaves no trace."""
+    def _seen(self, model: nn.Module, copies: list[Tensor], y: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses (n, 2) and probabilities (2, n, K) of the rows under both networks, means over the copies, and their labels (n,).
+
+        It leaves no trace.
+        """
         losses, probabilities = [], []
         for predict in (model, partial(self.peer_prediction, model, leaves_trace=False)):
             with validation_pass(model):
                 predictions = [predict(copy) for copy in copies]
-            self.check_targets(predictions[0], y)
-            losses.append(torch.stack([self.losses(prediction, y) for prediction in predictions]).mean(dim=0))
+            labels = self.check_targets(predictions[0], y)
+            found = torch.stack([self.losses(prediction, y) for prediction in predictions]).mean(dim=0)
+            losses.append(self._marked(found, y, labels))
             probabilities.append(torch.stack([class_probabilities(prediction) for prediction in predictions]).mean(dim=0))
-        return torch.stack(losses, dim=1), torch.stack(probabilities)
+        return torch.stack(losses, dim=1), torch.stack(probabilities), labels
 
     def _divided(self, network: int, copies: list[Tensor], y: Tensor, losses: Tensor, p: Tensor) -> _Divided:
         """The batch for one of the networks, divided by the losses (n, 2) under the other; p (2, n, K): probabilities of both."""
         other = 1 - network
         right = self._mixture(other).lower(losses[:, other]).to(p.dtype)[:, None]
-        refined = right * functional.one_hot(y.long(), p.shape[2]) + (1.0 - right) * p[network]
+        refined = right * functional.one_hot(y, p.shape[2]) + (1.0 - right) * p[network]
         is_labeled = right[:, 0] >= self.threshold
         target = torch.where(is_labeled[:, None], refined, p.mean(dim=0)).clamp(min=torch.finfo(p.dtype).tiny)
         target = torch.softmax(target.log() / self.temperature, dim=1).repeat(len(copies), 1)

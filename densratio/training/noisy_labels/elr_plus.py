@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..._validation import check_count, check_number
 from ..loop.draws import Draws
-from ..loop.labels import check_indices
+from ..loop.labels import labels_to_look_up
 from ..loop.mixed_labels import check_mixup, mixed, mixup_of
 from ..loop.model import device_of_model, unwrapped
 from ..loop.moving_average import MovingAverage
@@ -86,7 +86,7 @@ class ELRPlus(WithPeer):
     ):
         super().__init__(n_train, model, optimizer, peer, cross_entropy, warmup_epochs=warmup_epochs)
         check_count("n_classes", n_classes)
-        self.check_targets = partial(check_indices, "ELRPlus", n_classes=n_classes)
+        self.check_targets = partial(labels_to_look_up, "ELRPlus", n_classes=n_classes)
         self.n_classes = n_classes
         self.strength = check_number("strength", strength, "[0, inf)")
         self.decay = check_number("decay", decay, "[0, 1)")
@@ -142,8 +142,8 @@ class ELRPlus(WithPeer):
 
     def _of_both(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
         averaged = [self.average.predict(model, x), self._averaged_peer(model, x)]
-        self.check_targets(averaged[0], y)
-        losses = self.losses(averaged[0], y)
+        labels = self.check_targets(averaged[0], y)
+        losses, y = self._marked(self.losses(averaged[0], y), y, labels), labels
         rows = self._rows(index, len(y))
         rows.check(losses[:, None], self.n_train, self.late_errors)
         try:
@@ -171,5 +171,5 @@ class ELRPlus(WithPeer):
             return self.peer_prediction(model, x, leaves_trace=False, tensors=values)
 
     def _mixed(self, x: Any, y: Tensor, t: Tensor) -> _Mixed:
-        z = functional.one_hot(y.long(), self.n_classes).to(t.dtype)
+        z = functional.one_hot(y, self.n_classes).to(t.dtype)
         return _Mixed(*mixed((x, z, t), mixup_of(self.mixup, x, _MIXUP), self.draws))

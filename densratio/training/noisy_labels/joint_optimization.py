@@ -13,7 +13,7 @@ from torch.nn import functional
 from ..._columns import numbers_of
 from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.labels import check_indices
+from ..loop.labels import labels_to_look_up
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import class_probabilities
@@ -65,7 +65,7 @@ class JointOptimization(BatchReweighter):
         check_count("window", window, more=", the predictions that are kept of each row")
         for name, value in (("alpha", alpha), ("beta", beta)):
             check_number(name, value, "[0, inf)")
-        self.check_targets = partial(check_indices, "JointOptimization", n_classes=n_classes)
+        self.check_targets = partial(labels_to_look_up, "JointOptimization", n_classes=n_classes)
         self.n_classes, self.alpha, self.beta, self.hard = n_classes, alpha, beta, hard
         self.register_buffer("prior", _shares(prior, n_classes), persistent=False)
         # 0 until that many predictions were made.
