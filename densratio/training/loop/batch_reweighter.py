@@ -131,6 +131,9 @@ class BatchReweighter(Reweighter):
         except Exception:
             rows.take_back()
             raise
+        if base is not None:
+            # A method may train on several copies of each row.
+            base = base.repeat(len(weights) // len(base))
         counted = weights if base is None else weights * base
         self._store(batch, weights.detach(), rows)
         losses = batch.found.get("weighted", batch.losses)
