@@ -15,6 +15,7 @@ from small_loops import (
     VAL,
     C,
     Network,
+    X,
     Y,
     as_on_a_device,
     assert_same,
@@ -221,3 +222,40 @@ def test_the_dynamic_reweighter_lists_every_method_for_a_name_that_is_near_to_no
         DynamicReweighter(typed, 4, 4)
     listed = str(told.value).split("by name: ")[1].removesuffix(".").split(", ")
     assert set(listed) == set(METHODS) - {"auto", "kliep", "kmm", "lsif", "wasserstein"}
+
+
+ONE_HOT = torch.eye(C)[Y]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (Y.float(), r"dtype float32, from 0.0 on: type y_train.astype\(int\), or y_train.long\(\)"),
+        (ONE_HOT, r"shape \(40, 3\) and dtype float32: of one-hot labels type y_train.argmax\(1\)"),
+        (Y[:, None], r"type y_train\[:, 0\]"),
+        (torch.where(Y > 1, -100, Y), "from -100 on: leave rows without a label out"),
+        (np.array(["a", "b"])[Y.numpy() % 2], "from a on: number the classes from 0 on"),
+        (Y[:9], r"got shape \(9,\) and dtype int64\."),
+    ],
+)
+def test_training_labels_that_are_no_classes_are_told_with_what_to_type(labels, words):
+    with pytest.raises(ValueError, match=words):
+        made("cmw_net", y_train=labels)
+
+
+@pytest.mark.parametrize(
+    ("n_outputs", "n_classes", "labels", "words"),
+    [
+        (C, C, ONE_HOT, r"One-hot labels become y.argmax\(dim=1\)"),
+        (C, C + 2, Y, r"The model gives 3 logits a row: make the method with n_classes=3"),
+        (1, 2, (Y > 0).float(), r"For two classes give the model an output for each, .* with one output a row, .* use Dynamic"),
+        (C, C, Y.float(), r"Make the labels integers, y.long\(\)"),
+    ],
+)
+def test_targets_that_a_method_by_classes_cannot_take_are_told_with_what_to_type(n_outputs, n_classes, labels, words):
+    model = nn.Linear(X.shape[1], n_outputs)
+    method = reweighter("elr", N_TRAIN, n_classes=n_classes)
+    # A loss that takes all of them.
+    method.loss = lambda prediction, y: prediction.sum(dim=1)
+    with pytest.raises(ValueError, match=words):
+        method.weighted_loss(model, (X, labels, torch.arange(N_TRAIN)))

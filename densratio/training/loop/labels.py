@@ -39,9 +39,26 @@ def check_classes(name: str, prediction: Tensor, y: Any, n_classes: int | None =
         columns = "C" if n_classes is None else n_classes
         raise ValueError(
             f"{name} needs logits (n, {columns}) and class labels (n,), integers; got {tuple(prediction.shape)} and {got}. "
-            "For other targets use DynamicReweighter, MWNet or L2R."
+            f"{_advice(prediction, y, n_classes)}"
         )
     return y
+
+
+def _advice(prediction: Tensor, y: Any, n_classes: int | None) -> str:
+    """What to type for predictions and labels that are not logits and classes."""
+    if isinstance(y, Tensor) and prediction.ndim == 2 and prediction.shape[1] >= 2:
+        if y.shape == prediction.shape:
+            return "One-hot labels become y.argmax(dim=1)."
+        if y.shape == prediction.shape[:1] and y.is_floating_point():
+            return "Make the labels integers, y.long()."
+        if y.shape == prediction.shape[:1]:
+            return f"The model gives {prediction.shape[1]} logits a row: make the method with n_classes={prediction.shape[1]}."
+    if prediction.ndim == 1 or (prediction.ndim == 2 and prediction.shape[1] == 1):
+        return (
+            "For two classes give the model an output for each, such as nn.Linear(..., 2), and labels y.long(); with one output a "
+            "row, or numbers to predict, use DynamicReweighter, MWNet or L2R."
+        )
+    return "For other targets use DynamicReweighter, MWNet or L2R."
 
 
 def labels_to_look_up(name: str, prediction: Tensor, y: Any, n_classes: int | None = None) -> Tensor:
@@ -69,7 +86,19 @@ def training_labels(labels: Any, n_train: int, name: str = "y_train", *, each_ha
     values = np.asarray(to_host(labels))
     if values.shape != (n_train,) or not np.issubdtype(values.dtype, np.integer) or values.min() < 0:
         got = f"shape {values.shape} and dtype {values.dtype}" + ("" if values.shape != (n_train,) else f", from {values.min()} on")
+        got += _advice_for_classes(values, n_train, name)
         raise ValueError(f"{name} must be ({n_train},) integers >= 0, the class of each training row; got {got}.")
     if each_has_rows and (missing := np.flatnonzero(np.bincount(values) == 0).tolist()):
         raise ValueError(f"Every class needs training rows; the classes {missing} have none. Number the classes from 0 on.")
     return values
+
+
+def _advice_for_classes(values: np.ndarray, n_train: int, name: str) -> str:
+    """What to type for labels that are no classes (n_train,)."""
+    if values.ndim == 2 and len(values) == n_train:
+        return f": of one-hot labels type {name}.argmax(1)" if values.shape[1] > 1 else f": type {name}[:, 0]"
+    if values.shape != (n_train,):
+        return ""
+    if values.dtype.kind in "fb":
+        return f": type {name}.astype(int), or {name}.long() of a tensor"
+    return ": leave rows without a label out" if values.dtype.kind == "i" else ": number the classes from 0 on"
