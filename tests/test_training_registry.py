@@ -30,6 +30,7 @@ from training_cases import tensors
 
 from densratio._names import plain
 from densratio.training import DynamicReweighter, Reweighter, reweighter
+from densratio.training.losses import multilabel
 from densratio.training.registry import METHODS, TRAIN_TWICE, key_of, title_of
 
 
@@ -234,7 +235,7 @@ ONE_HOT = torch.eye(C)[Y]
         (ONE_HOT, r"shape \(40, 3\) and dtype float32: of one-hot labels type y_train.argmax\(1\)"),
         (Y[:, None], r"type y_train\[:, 0\]"),
         (torch.where(Y > 1, -100, Y), "from -100 on: leave rows without a label out"),
-        (np.array(["a", "b"])[Y.numpy() % 2], "from a on: number the classes from 0 on"),
+        (np.array(["a", "b"])[Y.numpy() % 2], "dtype <U1: number the classes from 0 on"),
         (Y[:9], r"got shape \(9,\) and dtype int64\."),
     ],
 )
@@ -259,3 +260,24 @@ def test_targets_that_a_method_by_classes_cannot_take_are_told_with_what_to_type
     method.loss = lambda prediction, y: prediction.sum(dim=1)
     with pytest.raises(ValueError, match=words):
         method.weighted_loss(model, (X, labels, torch.arange(N_TRAIN)))
+
+
+@pytest.mark.parametrize("name", ["kliep", "mw_net", "uniform"])
+def test_losses_of_one_output_a_row_are_the_losses_of_the_rows(name):
+    column, losses = (Y[:, None] > 0).float(), []
+    for loss in (nn.BCEWithLogitsLoss(reduction="none"), multilabel):
+        torch.manual_seed(0)
+        model = nn.Linear(X.shape[1], 1)
+        method = reweighter(name, N_TRAIN, N_VAL, model=model, optimizer=optimizer_of(model))
+        method.loss = loss
+        val = VAL[0], (VAL[1][:, None] > 0).float(), VAL[2]
+        losses.append(method.weighted_loss(model, (X, column, torch.arange(N_TRAIN)), val).detach())
+    torch.testing.assert_close(*losses)
+
+
+@pytest.mark.parametrize("labels", [Y.tolist(), Y.numpy()], ids=["list", "array"])
+def test_labels_that_are_no_tensor_are_told_in_words(labels):
+    model = Network(0)
+    for name in ("uniform", "lilaw"):
+        with pytest.raises(ValueError, match=r"(must be|Make the labels) a tensor.*as_tensor\(y\)"):
+            reweighter(name, N_TRAIN).weighted_loss(model, (X, labels, torch.arange(N_TRAIN)), VAL)

@@ -46,6 +46,8 @@ def cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
     Raises ValueError for other inputs, and names the loss that takes them, and for labels of no class on the CPU.
     """
     check_tensor(prediction)
+    if not isinstance(label, Tensor):
+        raise ValueError(f"Labels must be a tensor; got {type(label).__name__}: type y = torch.as_tensor(y).")
     try:
         return _class_losses(prediction, label)
     except (IndexError, RuntimeError, ValueError) as error:
@@ -58,7 +60,7 @@ def cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
 
 def _class_losses(prediction: Tensor, label: Tensor, loss: Callable[..., Tensor] = functional.cross_entropy) -> Tensor:
     """torch's loss (n, ...) of predictions (n, C, ...) and labels (n, ...), or probabilities (n, C, ...)."""
-    if not isinstance(label, Tensor) or label.is_floating_point() or prediction.ndim < 2:
+    if label.is_floating_point() or prediction.ndim < 2:
         return loss(prediction, label, reduction="none")
     label, is_outside = known_labels(label, prediction.shape[1])
     losses = loss(prediction, label, reduction="none", ignore_index=IGNORED)

@@ -46,7 +46,9 @@ def check_classes(name: str, prediction: Tensor, y: Any, n_classes: int | None =
 
 def _advice(prediction: Tensor, y: Any, n_classes: int | None) -> str:
     """What to type for predictions and labels that are not logits and classes."""
-    if isinstance(y, Tensor) and prediction.ndim == 2 and prediction.shape[1] >= 2:
+    if not isinstance(y, Tensor):
+        return "Make the labels a tensor, torch.as_tensor(y)."
+    if prediction.ndim == 2 and prediction.shape[1] >= 2:
         if y.shape == prediction.shape:
             return "One-hot labels become y.argmax(dim=1)."
         if y.shape == prediction.shape[:1] and y.is_floating_point():
@@ -85,7 +87,8 @@ def training_labels(labels: Any, n_train: int, name: str = "y_train", *, each_ha
     """Classes (n_train,) of the training rows. Raises ValueError for other labels, and with `each_has_rows` for an empty class."""
     values = np.asarray(to_host(labels))
     if values.shape != (n_train,) or not np.issubdtype(values.dtype, np.integer) or values.min() < 0:
-        got = f"shape {values.shape} and dtype {values.dtype}" + ("" if values.shape != (n_train,) else f", from {values.min()} on")
+        has_least = values.shape == (n_train,) and values.dtype.kind in "biuf"
+        got = f"shape {values.shape} and dtype {values.dtype}" + (f", from {values.min()} on" if has_least else "")
         got += _advice_for_classes(values, n_train, name)
         raise ValueError(f"{name} must be ({n_train},) integers >= 0, the class of each training row; got {got}.")
     if each_has_rows and (missing := np.flatnonzero(np.bincount(values) == 0).tolist()):

@@ -144,6 +144,8 @@ class Reweighter(nn.Module, Joinable, ABC):
     def losses(self, prediction: Tensor, label: Tensor) -> Tensor:
         """`loss` of each row (n,). Raises ValueError if it returns another shape."""
         losses = self.loss(prediction, label)
+        if losses.ndim == 2 and losses.shape[1] == 1:
+            return losses[:, 0]  # of one output a row
         if losses.ndim != 1:
             met = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (prediction, label)]
             raise ValueError(

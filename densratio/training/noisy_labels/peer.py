@@ -182,7 +182,10 @@ def _twin(model: nn.Module, optimizer: torch.optim.Optimizer, method: str) -> tu
     twin, its_optimizer = copy.deepcopy((unwrapped(model), optimizer))
     own = {id(p) for p in twin.parameters()}
     if any(id(p) not in own for group in its_optimizer.param_groups for p in group["params"]):
-        raise ValueError(f"{method} gives the peer a copy of the optimizer: it must be one of parameters of the model alone.")
+        raise ValueError(
+            f"{method} gives the peer a copy of the optimizer: it must be one of parameters of the model alone. "
+            "Give other parameters an optimizer of their own."
+        )
     its_optimizer.state.clear()
     its_optimizer.zero_grad(set_to_none=True)
     return twin, its_optimizer
