@@ -140,9 +140,9 @@ class ReweightedTrainer(Trainer):
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         self._weighting.take_optimizer(self.optimizer)
-        train = self._rows(inputs)
+        train: Any = self._rows(inputs)
         batch = self._weighting.next_validation()
-        val = None if batch is None else self._rows(self._prepare_inputs({**batch[0], INDEX: batch[1]}))
+        val: Any = None if batch is None else self._rows(self._prepare_inputs({**batch[0], INDEX: batch[1]}))
         name = _only_tensor(train[0])
         if name is not None:
             # Methods that keep or mix rows take one tensor.
@@ -211,8 +211,8 @@ def _check_items(dataset: Any, name: str, collator: Any) -> None:
 
 def _only_tensor(columns: Mapping[str, Any]) -> str | None:
     """The name of the column if there is one alone, a tensor; otherwise None."""
-    name = next(iter(columns), None)
-    return name if len(columns) == 1 and isinstance(columns[name], Tensor) else None
+    names = list(columns)
+    return names[0] if len(names) == 1 and isinstance(columns[names[0]], Tensor) else None
 
 
 def _index(batch: Any) -> Tensor:
