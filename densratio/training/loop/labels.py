@@ -50,7 +50,7 @@ def _advice(prediction: Tensor, y: Any, n_classes: int | None) -> str:
         return "Make the labels a tensor, torch.as_tensor(y)."
     if prediction.ndim == 2 and prediction.shape[1] >= 2:
         if y.shape == prediction.shape:
-            return "One-hot labels become y.argmax(dim=1)."
+            return "One-hot labels become y.argmax(dim=1); for probabilities of classes use DynamicReweighter, MWNet or L2R."
         if y.shape == prediction.shape[:1] and y.is_floating_point():
             return "Make the labels integers, y.long()."
         if y.shape == prediction.shape[:1]:
