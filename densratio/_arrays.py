@@ -47,6 +47,7 @@ __all__ = [
     "to_device",
     "to_host",
     "usable_device",
+    "waits_for",
     "weighted_mean",
     "widest",
     "widest_here",
@@ -123,6 +124,11 @@ def eps(x: Array) -> float:
 def tiny(x: Array) -> float:
     """A positive number below all meaningful values, whose reciprocal is finite in the dtype of `x`."""
     return float(namespace(x).finfo(x.dtype).smallest_normal) ** 0.8
+
+
+def waits_for(device: Any) -> bool:
+    """Whether the host would wait for a value on this torch device. "meta" holds no values: a step that runs there never waits."""
+    return device.type in ("cuda", "meta")
 
 
 def to_host(x: Array) -> Any:

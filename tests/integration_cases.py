@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
 from densratio.datasets import label_noise
-from densratio.training import DynamicReweighter, MWNet, Uniform, reweighter
+from densratio.training import CMWNet, DynamicReweighter, MWNet, Uniform, reweighter
 
 N_TRAIN, N_VAL, N_COLUMNS, N_CLASSES, SIZE = 90, 24, 5, 3, 16  # the last batch of an epoch has 10 rows
 PER_EPOCH = 6
@@ -96,7 +96,7 @@ class Recorded:
 def plain_loop(batches, reweighter, model, *, steps=None, clip=None, precision=None, scale=1.0):
     """The weights after each batch. steps: batches of each optimizer step, whose rows count alike; one each by default."""
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
-    if isinstance(reweighter, MWNet):
+    if isinstance(reweighter, MWNet | CMWNet):
         reweighter.optimizer = optimizer
     weights, queue = [], list(batches)
     for n_batches in steps or [1] * len(queue):

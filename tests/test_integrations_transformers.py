@@ -35,7 +35,7 @@ from integration_cases import (
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from densratio.training import DynamicReweighter, Indexed
+from densratio.training import FSR, CMWNetSL, DynamicReweighter, Indexed
 from densratio.training.losses import squared_error
 
 
@@ -48,6 +48,11 @@ class TakesLossArguments(Classifier):
             return (logits,)
         n_items = kwargs.get("num_items_in_batch", len(labels))
         return cross_entropy(logits, labels, reduction="sum") / n_items, logits
+
+
+class TakesMore(Classifier):
+    def forward(self, x, more, labels=None):
+        return (self.model(x + more),)
 
 
 @pytest.fixture
@@ -75,6 +80,32 @@ def hugging(tmp_path, monkeypatch):
         )  # fmt: skip
 
     return trainer
+
+
+OF_ONE_TENSOR = {
+    "fsr": lambda: FSR(N_TRAIN, N_CLASSES, warmup_epochs=1.0),
+    "cmw_net_sl": lambda: CMWNetSL(N_TRAIN, TRAIN[1], every=2),
+}
+
+
+@pytest.mark.parametrize("method", OF_ONE_TENSOR)
+def test_methods_that_keep_or_mix_rows_take_rows_of_one_column(hugging, method):
+    torch.manual_seed(0)
+    recorded = Recorded(OF_ONE_TENSOR[method]())
+    model = Classifier()
+    hugging(model, recorded.reweighter).train()
+    assert_whole_passes(recorded.batches, N_TRAIN, 3)
+    torch.manual_seed(0)
+    reweighter, plain = OF_ONE_TENSOR[method](), network()
+    assert_same_weights(recorded.weights, plain_loop(recorded.batches, reweighter, plain), exact=False)
+    assert_same_parameters(model.model, plain)
+    assert_moved_after_the_warm_up(recorded.weights)
+
+
+def test_rows_of_several_columns_are_told_where_a_method_takes_one_tensor(hugging):
+    rows = [{"x": x, "more": x, "labels": y} for x, y in zip(*TRAIN, strict=True)]
+    with pytest.raises(ValueError, match="must be one tensor"):
+        hugging(TakesMore(), OF_ONE_TENSOR["fsr"](), rows, rows[:N_VAL]).train()
 
 
 @all_methods

@@ -106,16 +106,25 @@ def test_rows_have_no_order_and_copies_are_counts(seed):
 
 
 @pytest.mark.parametrize("name", ["divide_mix", "elr_plus"])
-def test_methods_that_mix_rows_take_copies_one_by_one(name):
+def test_methods_that_mix_images_count_rows_of_tables_by_their_weights(name):
     X, y = (part[:40] for part in blobs()[:2])
     counts = 1 + np.arange(40) % 3
     rows = np.repeat(np.arange(40), counts)
-    counted = NoisyLabelClassifier(name, **QUICK).fit(X, y, sample_weight=counts)
+    counted, halved = (NoisyLabelClassifier(name, **QUICK).fit(X, y, sample_weight=unit * counts) for unit in (1.0, 0.5))
     copied = NoisyLabelClassifier(name, **QUICK).fit(X[rows], y[rows])
+    even = NoisyLabelClassifier(name, **QUICK).fit(X, y)
     assert np.array_equal(counted.predict_proba(X), copied.predict_proba(X))
     assert np.allclose(counted.weights_[rows] / counted.weights_[rows].mean(), copied.weights_)
+    np.testing.assert_allclose(halved.predict_proba(X), counted.predict_proba(X), rtol=1e-3)
+    assert not np.allclose(even.predict_proba(X), counted.predict_proba(X), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["divide_mix", "elr_plus"])
+def test_methods_that_mix_images_take_copies_of_them_one_by_one(name):
+    images, y = np.random.default_rng(0).random((12, 1, 6, 6)), np.arange(12) % 2
+    NoisyLabelClassifier(name, max_iter=1).fit(images, y, sample_weight=1 + np.arange(12) % 3)
     with pytest.raises(ValueError, match=rf"method='{name}' takes no sample_weight but whole numbers.*type another method"):
-        NoisyLabelClassifier(name, **QUICK).fit(X, y, sample_weight=counts + 0.5)
+        NoisyLabelClassifier(name, max_iter=1).fit(images, y, sample_weight=1.5 + np.arange(12) % 3)
 
 
 def test_the_same_seed_gives_the_same_bits_and_the_global_state_is_left_alone(monkeypatch):

@@ -23,10 +23,11 @@ from small_loops import (
 )
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import TensorDataset
+from torch.utils.data import Subset, TensorDataset
 
 from densratio.training import DynamicReweighter, Indexed
 from densratio.training.loop.data import ChosenRows
+from densratio.training.loop.data.chosen_rows import rows_at
 from densratio.training.loop.moving_average import MovingAverage
 from densratio.training.losses import cross_entropy
 from densratio.training.meta import LiLAW, LRWHard, MWNet
@@ -266,3 +267,45 @@ def test_a_state_that_does_not_fit_changes_nothing(key, found):
     with pytest.raises(RuntimeError, match=f"does not fit ChosenRows of {2 * C} rows; nothing was loaded"):
         chosen.load_state_dict({**other.state_dict(), key: found})
     assert_same(chosen.state_dict(), before)
+
+
+class Mirrored(TensorDataset):
+    """Rows with the other sign, as an augmentation gives them, and labels that are no tensors."""
+
+    def __getitem__(self, row):
+        x, y = super().__getitem__(row)
+        return -x, int(y)
+
+
+class AtOnce(Mirrored):
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        self.asked = []
+
+    def __getitems__(self, rows):
+        self.asked.append(rows)
+        return [super(AtOnce, self).__getitem__(row) for row in rows]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DATA,
+        lambda: Indexed(DATA),
+        lambda: Subset(Indexed(Subset(DATA, range(N_TRAIN - 1, -1, -1))), torch.arange(0, N_TRAIN, 2)),
+        lambda: Mirrored(X, Y),
+        lambda: Subset(Mirrored(X, Y), range(3, N_TRAIN)),
+        lambda: AtOnce(X, Y),
+        lambda: Indexed([{"pixels": x, "label": int(y)} for x, y in DATA], x_key="pixels", y_key="label"),
+    ],
+    ids=["tensors", "indexed", "subsets", "own items", "subset of own items", "several at once", "mappings"],
+)
+def test_rows_at_once_are_the_items_of_the_data_set(make):
+    data = make()
+    rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:9].numpy()
+    x, y = rows_at(data, rows)
+    items = [data[int(row)] for row in rows]
+    torch.testing.assert_close(x, torch.stack([item[0] for item in items]), rtol=0, atol=0)
+    assert y.tolist() == [int(item[1]) for item in items]
+    if isinstance(data, AtOnce):
+        assert data.asked == [rows.tolist()]

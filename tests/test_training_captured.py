@@ -188,6 +188,41 @@ def test_sizes_that_never_recur_make_no_graph_and_a_refused_capture_is_not_tried
     assert len(tried) == 1
 
 
+def doubled(calls, lengths):
+    """The values that calls of rows of these lengths write, each twice its row."""
+    for number, length in enumerate(lengths):
+        row, out = torch.full((length,), float(number)), torch.empty(length)
+        out.copy_(calls("double", lambda row: row * 2.0, (row,)))
+        assert torch.equal(out, 2.0 * row)
+
+
+def test_lengths_that_come_later_take_the_place_of_those_that_come_no_more():
+    calls = captured.CapturedCalls()
+    with recording() as recorded:
+        doubled(calls, [*range(1, 17)] * 20)
+        assert len(recorded) == 16
+        doubled(calls, [*range(20, 25)] * 120)
+        assert len(recorded) == 16 + 5
+        doubled(calls, [*range(20, 25)] * 9)
+    assert len(calls._graphs) == 16 and len(recorded) == 16 + 5
+
+
+def test_more_lengths_than_there_are_graphs_are_not_captured_again_and_again():
+    calls, draws = captured.CapturedCalls(), torch.Generator().manual_seed(0)
+    with recording() as recorded:
+        doubled(calls, [*range(1, 41)] * 60)
+        assert len(recorded) == 16
+        doubled(calls, torch.randint(1, 41, (3000,), generator=draws).tolist())
+    assert len(recorded) < 60 and len(calls._graphs) == 16
+
+
+def test_a_frequent_length_among_many_that_never_recur_is_captured():
+    calls = captured.CapturedCalls()
+    with recording() as recorded:
+        doubled(calls, [length for rare in range(10, 300) for length in (5, rare)])
+    assert len(recorded) == 1
+
+
 @pytest.mark.parametrize("name", ["auto", "bank"])
 def test_a_loop_trains_alike_with_and_without_graphs(name):
     def trained(captures):

@@ -14,7 +14,7 @@ from small_loops import N_TRAIN, C, Network, X, Y, assert_same, of, optimizer_of
 from torch import nn
 from torch.nn import functional
 
-from densratio.training import DivideMix
+from densratio.training import DivideMix, ELRPlus
 from densratio.training.loop import mixed_labels
 from densratio.training.loop.mixed_labels import mixup_of
 from densratio.training.noisy_labels.gaussian_mixture import GaussianMixture
@@ -101,8 +101,12 @@ def sharpened(p, temperature):
     return powers / powers.sum(dim=1, keepdim=True)
 
 
-def by_hand(twins, copies, y, right, mixes, settings_, weight):
-    """The loss of each twin on the divided batch, and which rows each counts as labeled; right: of the twins' own losses."""
+def by_hand(twins, copies, y, right, mixes, settings_, weight, base):
+    """The loss of each twin on the divided batch, and which rows each counts as labeled; right: of the twins' own losses.
+
+    base: base weights of the rows.
+    """
+    base = torch.cat([base] * len(copies))
     seen = [torch.stack([torch.softmax(twin(copy), dim=1) for copy in copies]).mean(dim=0).detach() for twin in twins]
     losses, flags = [], []
     for k, (twin, (share, order)) in enumerate(zip(twins, mixes, strict=True)):
@@ -115,10 +119,11 @@ def by_hand(twins, copies, y, right, mixes, settings_, weight):
         p = torch.softmax(twin(mixed), dim=1)
         loss = p.new_zeros(())
         if flag.any():
-            loss = loss - (target * p.log()).sum(dim=1)[flag].mean()
+            loss = loss - (base * (target * p.log()).sum(dim=1))[flag].mean()
         if (~flag).any():
-            loss = loss + weight * ((p - target) ** 2)[~flag].mean()
-        losses.append(loss + settings_["prior"] * (1 / C / p.mean(dim=0)).log().mean())
+            loss = loss + weight * (base * ((p - target) ** 2).mean(dim=1))[~flag].mean()
+        shares = (base[:, None] * p).sum(dim=0) / base.sum()
+        losses.append(loss + base.mean() * settings_["prior"] * (1 / C / shares).log().mean())
         flags.append(is_labeled)
     return losses, flags
 
@@ -127,8 +132,9 @@ def by_hand(twins, copies, y, right, mixes, settings_, weight):
 @given(
     seed=seeds, threshold=st.sampled_from([0.2, 0.5, 0.9]), temperature=st.sampled_from([0.5, 1.0]),
     mixup=st.sampled_from([None, 0.3, 4.0]), prior=st.sampled_from([0.0, 1.0]), n_copies=st.sampled_from([1, 2]),
+    has_base=st.booleans(),
 )  # fmt: skip
-def test_two_networks_divide_the_rows_for_each_other(seed, threshold, temperature, mixup, prior, n_copies):
+def test_two_networks_divide_the_rows_for_each_other(seed, threshold, temperature, mixup, prior, n_copies, has_base):
     own = {"threshold": threshold, "temperature": temperature, "prior": prior}
     mixes, moved = [], []
 
@@ -149,7 +155,11 @@ def test_two_networks_divide_the_rows_for_each_other(seed, threshold, temperatur
         warmup_epochs=0.5,
         augment=augment if n_copies == 2 else None,
     )
-    seen = 0
+    seen, base = 0, torch.ones(N_TRAIN)
+    if has_base and mixup is None:
+        base = torch.rand(N_TRAIN, generator=torch.Generator().manual_seed(seed))
+        base = base / base.mean()
+        reweighter.set_base_weights(base)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mixed_labels, "_drawn", spied)
         for index in plan(7, seed=seed):
@@ -157,7 +167,7 @@ def test_two_networks_divide_the_rows_for_each_other(seed, threshold, temperatur
             x, y = X[index], Y[index]
             loss = reweighter.weighted_loss(model, of(index))
             if is_warm:
-                losses = [functional.cross_entropy(twin(x), y) for twin in twins]
+                losses = [(base[index] * functional.cross_entropy(twin(x), y, reduction="none")).mean() for twin in twins]
             else:
                 copies = [x] if n_copies == 1 else moved[-2:]
                 plain = [
@@ -167,7 +177,8 @@ def test_two_networks_divide_the_rows_for_each_other(seed, threshold, temperatur
                 right = [mixture.lower(own_losses) for mixture, own_losses in zip(reweighter.mixtures, plain, strict=True)]
                 none = 1.0, torch.arange(len(index) * n_copies)
                 weight = 3.0 * min(1.0, epoch - 0.5)
-                losses, flags = by_hand(twins, copies, y, right, mixes[-2:] if mixup else [none, none], own, weight)
+                drawn_ = mixes[-2:] if mixup else [none, none]
+                losses, flags = by_hand(twins, copies, y, right, drawn_, own, weight, base[index])
                 torch.testing.assert_close(reweighter.last_losses[index], torch.stack(plain, dim=1), rtol=1e-4, atol=1e-5)
                 expected = flags[0] / flags[0].float().mean() if flags[0].any() else torch.zeros(len(index))
                 torch.testing.assert_close(reweighter.transform(index), expected)
@@ -207,6 +218,21 @@ def test_rows_of_any_form_are_taken_unmixed():
             DivideMix(N_TRAIN, model, optimizer, **parameters).weighted_loss(model, ({"x": X[:8]}, Y[:8], torch.arange(8)))
 
 
+@pytest.mark.parametrize("method", [DivideMix, lambda n, *given, **params: ELRPlus(n, C, *given, **params)])
+def test_base_weights_of_images_that_are_mixed_are_refused_with_the_first_batch(method):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, C))
+    batch = X[:8].reshape(8, 1, 2, 2), Y[:8], torch.arange(8)
+    reweighter = method(N_TRAIN, model, optimizer_of(model), warmup_epochs=5.0)
+    reweighter.set_base_weights(torch.arange(N_TRAIN))
+    with pytest.raises(ValueError, match=r"mixes these rows, .* type mixup=None, with which each row has its own loss"):
+        reweighter.weighted_loss(model, batch)
+    unmixed = method(N_TRAIN, model, optimizer_of(model), warmup_epochs=5.0, mixup=None)
+    unmixed.set_base_weights(torch.arange(N_TRAIN))
+    base = torch.arange(8) / torch.arange(N_TRAIN).float().mean()
+    expected = (base * functional.cross_entropy(model(batch[0]), batch[1], reduction="none")).mean()
+    torch.testing.assert_close(unmixed.weighted_loss(model, batch), expected)
+
+
 @pytest.mark.parametrize(("x", "beta"), [(torch.ones(4, 2), None), ({"x": X}, None), (torch.ones(4, 1, 2, 2), 4.0)])
 def test_images_are_mixed_and_rows_of_tables_are_not(x, beta):
     assert mixup_of("auto", x, 4.0) == beta and mixup_of(None, x, 4.0) is None
@@ -244,7 +270,7 @@ SGD = torch.optim.SGD(NET.parameters(), lr=0.1)
         (lambda: DivideMix(5, NET, SGD, peer="resnet"), "DivideMix: peer= must be a .*Module of the same form.* got 'resnet'"),
         (lambda: DivideMix(5, NET, SGD, peer=nn.Linear(3, 3)), "peer= must be .* of the same form as the model; got Linear"),
         (lambda: DivideMix(5, Network(0), SGD), "DivideMix gives the peer a copy of the optimizer"),
-        (lambda: DivideMix(5, NET, SGD).set_base_weights([1, 2, 3, 4, 5]), "DivideMix mixes rows, which have no base weights"),
+        (lambda: DivideMix(5, NET, SGD, mixup=4.0).set_base_weights([1] * 5), "DivideMix mixes these rows.*type mixup=None"),
     ],
 )
 def test_unsuitable_arguments_are_named(call, words):

@@ -25,14 +25,20 @@ def soft(p):
 @given(
     seed=st.integers(0, 1000), strength=st.sampled_from([0.0, 3.0]), decay=st.sampled_from([0.0, 0.7]),
     parameter_decay=st.sampled_from([0.0, 0.6, 0.997]), mixup=st.sampled_from([None, 1.0]), warmup=st.sampled_from([0.0, 0.5]),
+    has_base=st.booleans(),
 )  # fmt: skip
-def test_two_networks_follow_each_other_s_average(seed, strength, decay, parameter_decay, mixup, warmup):
+def test_two_networks_follow_each_other_s_average(seed, strength, decay, parameter_decay, mixup, warmup, has_base):
     model, peer, *twins = (Network(start, has_norm=False).train() for start in (seed, seed + 1, seed, seed + 1))
     optimizer, theirs = optimizer_of(model), [optimizer_of(twin) for twin in twins]
     reweighter = ELRPlus(
         N_TRAIN, C, model, optimizer, peer=peer, strength=strength, decay=decay, parameter_decay=parameter_decay, mixup=mixup,
         warmup_epochs=warmup, seed=seed,
     )  # fmt: skip
+    base = torch.ones(N_TRAIN)
+    if has_base and mixup is None:
+        base = torch.rand(N_TRAIN, generator=torch.Generator().manual_seed(seed))
+        base = base / base.mean()
+        reweighter.set_base_weights(base)
     mixes, averages, targets = [], [copy.deepcopy(twin) for twin in twins], [torch.zeros(N_TRAIN, C) for _ in twins]
 
     def spied(*args, draw=mixed_labels._drawn):
@@ -52,7 +58,7 @@ def test_two_networks_follow_each_other_s_average(seed, strength, decay, paramet
             losses = []
             for k, twin in enumerate(twins):
                 if is_warm:
-                    losses.append(functional.cross_entropy(twin(x), y))
+                    losses.append((base[index] * functional.cross_entropy(twin(x), y, reduction="none")).mean())
                     continue
                 seen = soft(torch.softmax(averages[1 - k](x), dim=1)).detach()
                 targets[k][index] = decay * targets[k][index] + (1 - decay) * seen
@@ -61,7 +67,7 @@ def test_two_networks_follow_each_other_s_average(seed, strength, decay, paramet
                 mixed, z, t = (share * part + (1 - share) * part[order] for part in (x, z, targets[k][index]))
                 p = torch.softmax(twin(mixed), dim=1)
                 own = -(z * p.log()).sum(dim=1) + strength * torch.log(1 - (p * t).sum(dim=1))
-                losses.append(own.mean())
+                losses.append((base[index] * own).mean())
             torch.testing.assert_close(loss, losses[0], rtol=1e-4, atol=1e-5)
             optimizer.zero_grad()
             loss.backward()
@@ -117,7 +123,7 @@ SGD = torch.optim.SGD(NET.parameters(), lr=0.1)
         (lambda: ELRPlus(5, C, NET, SGD, parameter_decay=1.0), r"decay must be a number in \[0, 1\)"),
         (lambda: ELRPlus(5, C, NET, SGD, mixup=0), r"mixup must be a number in \(0, inf\), .auto. or None"),
         (lambda: ELRPlus(5, C, Network(0), SGD), "ELRPlus gives the peer a copy of the optimizer"),
-        (lambda: ELRPlus(5, C, NET, SGD).set_base_weights([1] * 5), "ELRPlus mixes rows.*or type ELR"),
+        (lambda: ELRPlus(5, C, NET, SGD, mixup=1.0).set_base_weights([1] * 5), "ELRPlus mixes these rows.*type mixup=None"),
     ],
 )
 def test_unsuitable_arguments_are_named(call, words):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded_steps import Tape
+from small_loops import as_on_a_device
 from torch.nn import functional
 
 from densratio.training.losses import (
@@ -18,7 +21,9 @@ from densratio.training.losses import (
     forward_corrected,
     generalized_cross_entropy,
     label_margins,
+    pixel_cross_entropy,
     symmetric_cross_entropy,
+    token_cross_entropy,
 )
 
 N, C = 12, 4
@@ -127,8 +132,57 @@ def test_a_parameter_out_of_range_is_told(make, words):
         make()
 
 
-@pytest.mark.parametrize("label", [-1, C])
-@pytest.mark.parametrize("make", [forward_corrected, backward_corrected])
-def test_a_label_that_is_no_class_is_not_taken_for_another(make, label):
-    with pytest.raises(IndexError, match="out of"):
-        make(np.eye(C))(torch.zeros(2, C), torch.tensor([0, label]))
+# ---------------------------------------------------------------- labels of no class
+
+
+CLASS_LOSSES = {
+    "cross entropy": cross_entropy,
+    "focal": focal,
+    "generalized": generalized_cross_entropy,
+    "symmetric": symmetric_cross_entropy,
+    "forward": forward_corrected(np.full((C, C), 0.1) + 0.6 * np.eye(C)),
+    "backward": backward_corrected(np.full((C, C), 0.1) + 0.6 * np.eye(C)),
+    "margins": label_margins([4, 3, 2, 1]),
+    "tokens": lambda logits, y: token_cross_entropy(logits[:, None], y[:, None]),
+    "pixels": lambda logits, y: pixel_cross_entropy(logits[:, :, None, None], y[:, None, None]),
+}
+
+
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_a_row_of_the_label_that_stands_for_none_has_no_loss_and_no_gradient(name):
+    logits, y, _, _ = rows(0)
+    expected = CLASS_LOSSES[name](logits, y)
+    y[3] = -100
+    logits.requires_grad_()
+    for on_a_device in (contextlib.nullcontext, as_on_a_device):
+        with on_a_device():
+            losses = CLASS_LOSSES[name](logits, y)
+        assert float(losses[3].detach()) == 0.0
+        torch.testing.assert_close(losses[y >= 0], expected[y >= 0])
+        assert not torch.autograd.grad(losses.sum(), logits)[0][3].any()
+
+
+@pytest.mark.parametrize("label", [-1, C, 1000])
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_labels_of_no_class_are_told_on_the_host_and_marked_without_a_look_on_a_device(name, label):
+    logits, y, _, _ = rows(0)
+    expected = CLASS_LOSSES[name](logits, y)
+    y[[3, 5]] = label
+    least, most = min(0, label), max(C - 1, label)
+    words = rf"has 4 classes and the labels go from {least} to {most}: row 3 of the batch has {label}, and 2 of the 12 rows"
+    with pytest.raises(ValueError, match=words):
+        CLASS_LOSSES[name](logits, y)
+    logits.requires_grad_()
+    with as_on_a_device(), Tape():
+        losses = CLASS_LOSSES[name](logits, y)
+    marked = losses == -float("inf")
+    assert marked.nonzero()[:, 0].tolist() == [3, 5]
+    torch.testing.assert_close(losses[~marked], expected[~marked])
+    gradient = torch.autograd.grad(losses.sum(), logits)[0]
+    assert bool(gradient.isfinite().all()) and not gradient[[3, 5]].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.int8, torch.uint8])
+def test_integer_labels_of_any_width_are_classes(dtype):
+    logits, y, _, _ = rows(1)
+    torch.testing.assert_close(cross_entropy(logits, y.to(dtype)), cross_entropy(logits, y))

@@ -8,11 +8,29 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, VAL, C, Network, Y, assert_same, of, optimizer_of, plan, stored, train
+from small_loops import (
+    IRREDUCIBLE,
+    N_TRAIN,
+    N_VAL,
+    VAL,
+    C,
+    Network,
+    X,
+    Y,
+    as_on_a_device,
+    assert_same,
+    of,
+    optimizer_of,
+    plan,
+    stored,
+    train,
+)
 from torch import nn
+from training_cases import tensors
 
 from densratio._names import plain
 from densratio.training import DynamicReweighter, Reweighter, reweighter
+from densratio.training.losses import multilabel
 from densratio.training.registry import METHODS, TRAIN_TWICE, key_of, title_of
 
 
@@ -94,6 +112,52 @@ def test_rows_without_a_label_are_not_trained_on_or_are_named(name):
         assert gradients and all(bool((gradient[[3, 5]] == 0.0).all()) and bool(gradient.any()) for gradient in gradients)
 
 
+# DIW solves to convergence, which values that are no numbers never reach.
+@pytest.mark.parametrize("label", [-100, -1, 7])
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "diw"])
+def test_a_label_of_no_class_is_told_with_a_later_batch_of_a_device_and_changes_no_row(name, label):
+    with as_on_a_device():
+        method, model, optimizer = made(name)
+        train(method, model, optimizer, plan(9))
+        before = {key: value.clone() for key, value in tensors(method).items()}
+        x, y, index = of(plan(1)[0])
+        y[[5, 3]] = label
+        loss = method.weighted_loss(model, (x, y, index), VAL)
+        model.zero_grad()
+        loss.backward()
+        assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+        if label == -100 and name not in LOOKS_UP:
+            method.check()
+            return
+        rows = {key for key, value in before.items() if len(value.shape) and len(value) == N_TRAIN}
+        after = tensors(method)
+        # A guess of the splitter about a row, which needs no label that is right.
+        assert "weights_" in rows and all(torch.equal(before[key], after[key]) for key in rows - {"split_"})
+        assert all(bool(torch.isfinite(value.float()).all()) for value in after.values())
+        words = (
+            rf"training rows \[{', '.join(map(str, sorted(index[[3, 5]].tolist())))}\] .* a label of no class; .*leave rows with"
+        )
+        with pytest.raises(ValueError, match=words):
+            method.check()
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if made(name)[0].uses_validation and name not in ("diw", "fsr")])
+def test_a_validation_label_of_no_class_is_told_with_a_later_batch_of_a_device(name):
+    with as_on_a_device():
+        method, model, optimizer = made(name)
+        method.warmup_epochs = 0.0
+        train(method, model, optimizer, plan(1))
+        wrong = VAL[1].clone()
+        wrong[[4, 2]] = 7
+        for index in plan(20):
+            if method.needs_validation:
+                break
+            train(method, model, optimizer, [index])
+        method.weighted_loss(model, of(plan(1)[0]), (VAL[0], wrong, VAL[2]))
+        with pytest.raises(ValueError, match=r"validation rows \[2, 4\] .* a label of no class"):
+            method.check()
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_made_of_what_it_needs_alone_and_names_what_is_missing(name):
     needs = METHODS[name].needs
@@ -159,3 +223,61 @@ def test_the_dynamic_reweighter_lists_every_method_for_a_name_that_is_near_to_no
         DynamicReweighter(typed, 4, 4)
     listed = str(told.value).split("by name: ")[1].removesuffix(".").split(", ")
     assert set(listed) == set(METHODS) - {"auto", "kliep", "kmm", "lsif", "wasserstein"}
+
+
+ONE_HOT = torch.eye(C)[Y]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (Y.float(), r"dtype float32, from 0.0 on: type y_train.astype\(int\), or y_train.long\(\)"),
+        (ONE_HOT, r"shape \(40, 3\) and dtype float32: of one-hot labels type y_train.argmax\(1\)"),
+        (Y[:, None], r"type y_train\[:, 0\]"),
+        (torch.where(Y > 1, -100, Y), "from -100 on: leave rows without a label out"),
+        (np.array(["a", "b"])[Y.numpy() % 2], "dtype <U1: number the classes from 0 on"),
+        (Y[:9], r"got shape \(9,\) and dtype int64\."),
+    ],
+)
+def test_training_labels_that_are_no_classes_are_told_with_what_to_type(labels, words):
+    with pytest.raises(ValueError, match=words):
+        made("cmw_net", y_train=labels)
+
+
+@pytest.mark.parametrize(
+    ("n_outputs", "n_classes", "labels", "words"),
+    [
+        (C, C, ONE_HOT, r"One-hot labels become y.argmax\(dim=1\)"),
+        (C, C + 2, Y, r"The model gives 3 logits a row: make the method with n_classes=3"),
+        (1, 2, (Y > 0).float(), r"For two classes give the model an output for each, .* with one output a row, .* use Dynamic"),
+        (C, C, Y.float(), r"Make the labels integers, y.long\(\)"),
+    ],
+)
+def test_targets_that_a_method_by_classes_cannot_take_are_told_with_what_to_type(n_outputs, n_classes, labels, words):
+    model = nn.Linear(X.shape[1], n_outputs)
+    method = reweighter("elr", N_TRAIN, n_classes=n_classes)
+    # A loss that takes all of them.
+    method.loss = lambda prediction, y: prediction.sum(dim=1)
+    with pytest.raises(ValueError, match=words):
+        method.weighted_loss(model, (X, labels, torch.arange(N_TRAIN)))
+
+
+@pytest.mark.parametrize("name", ["kliep", "mw_net", "uniform"])
+def test_losses_of_one_output_a_row_are_the_losses_of_the_rows(name):
+    column, losses = (Y[:, None] > 0).float(), []
+    for loss in (nn.BCEWithLogitsLoss(reduction="none"), multilabel):
+        torch.manual_seed(0)
+        model = nn.Linear(X.shape[1], 1)
+        method = reweighter(name, N_TRAIN, N_VAL, model=model, optimizer=optimizer_of(model))
+        method.loss = loss
+        val = VAL[0], (VAL[1][:, None] > 0).float(), VAL[2]
+        losses.append(method.weighted_loss(model, (X, column, torch.arange(N_TRAIN)), val).detach())
+    torch.testing.assert_close(*losses)
+
+
+@pytest.mark.parametrize("labels", [Y.tolist(), Y.numpy()], ids=["list", "array"])
+def test_labels_that_are_no_tensor_are_told_in_words(labels):
+    model = Network(0)
+    for name in ("uniform", "lilaw"):
+        with pytest.raises(ValueError, match=r"(must be|Make the labels) a tensor.*as_tensor\(y\)"):
+            reweighter(name, N_TRAIN).weighted_loss(model, (X, labels, torch.arange(N_TRAIN)), VAL)

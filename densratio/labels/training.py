@@ -289,7 +289,7 @@ def _reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int
         first=lambda: _margins(_held_out(plan, rows, seed), rows.y), seed=seed,
     ).to(plan.device)  # fmt: skip
     if np.ptp(rows.counts) > 0:
-        if method.no_base_weights:
+        if method.no_base_weights or (rows.x.ndim > 2 and getattr(method, "mixup", None) is not None):
             return _of_copies(plan, rows, clean, name, seed)
         method.set_base_weights(rows.counts)
 

@@ -72,6 +72,7 @@ class ValidationOnly(BatchReweighter):
         self._check_model(model)
         with validation_pass(model):
             batch, rows = self._passed(model, x, y, index)
+        self._note_validation_labels(batch.prediction, *val)
         x_val, y_val, _ = val
         losses = self.losses(model(x_val), y_val)
         self._store(batch, self.batch_weights(batch, rows, val), rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._arrays import to_host
+from .._arrays import to_host, waits_for
 from .._validation import check_number
 
 __all__ = [
@@ -34,22 +35,67 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """(prediction, label) of n rows -> losses (n,)."""
 
 IGNORED = -100  # torch's label of a position without one
+OUTSIDE = -math.inf  # the loss of a label of no class, where the host doesn't see the labels
 
 
 def cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
-    """Cross entropy (n,) of logits (n, C) and labels (n,) or class probabilities (n, C).
+    """Cross entropy (n,) of logits (n, C) and labels (n,) or class probabilities (n, C); 0 for the label -100, which is none.
 
-    Raises ValueError for other inputs, and names the loss that takes them.
+    On a GPU, which the host does not wait for, the loss of a label of no class is -inf, without a gradient: a reweighter raises
+    the error with a later batch.
+    Raises ValueError for other inputs, and names the loss that takes them, and for labels of no class on the CPU.
     """
     check_tensor(prediction)
+    if not isinstance(label, Tensor):
+        raise ValueError(f"Labels must be a tensor; got {type(label).__name__}: type y = torch.as_tensor(y).")
     try:
-        return functional.cross_entropy(prediction, label, reduction="none")
+        return _class_losses(prediction, label)
     except (IndexError, RuntimeError, ValueError) as error:
         hint = other_task(prediction, label)
         if hint is None:
             raise
         given = f"a prediction {tuple(prediction.shape)} and labels {tuple(label.shape)} of {label.dtype}"
         raise ValueError(f"Cross entropy takes logits (n, C) and labels (n,), integers 0 to C - 1; got {given}. {hint}") from error
+
+
+def _class_losses(prediction: Tensor, label: Tensor, loss: Callable[..., Tensor] = functional.cross_entropy) -> Tensor:
+    """torch's loss (n, ...) of predictions (n, C, ...) and labels (n, ...), or probabilities (n, C, ...)."""
+    if label.is_floating_point() or prediction.ndim < 2:
+        return loss(prediction, label, reduction="none")
+    label, is_outside = known_labels(label, prediction.shape[1])
+    losses = loss(prediction, label, reduction="none", ignore_index=IGNORED)
+    return losses if is_outside is None else losses.masked_fill(is_outside, OUTSIDE)
+
+
+def known_labels(label: Tensor, n_classes: int) -> tuple[Tensor, Tensor | None]:
+    """Labels (n, ...) as int64, -100 for none, and which of them (n, ...) were of no class, where the host doesn't see them.
+
+    Those are -100 too: a kernel that meets another number ends the process. Where the host sees them it raises ValueError.
+    """
+    label = label.long()
+    if waits_for(label.device):
+        is_outside = (label != label.clamp(0, n_classes - 1)) & (label != IGNORED)
+        return label.masked_fill(is_outside, IGNORED), is_outside
+    if label.numel():
+        least, most = label.aminmax()
+        if int(least) < 0 or int(most) >= n_classes:
+            _check_known(label, n_classes)
+    return label, None
+
+
+def _check_known(label: Tensor, n_classes: int) -> None:
+    """Raise ValueError for labels (n, ...) outside 0 to n_classes - 1 and other than -100; on a host."""
+    places = (((label < 0) | (label >= n_classes)) & (label != IGNORED)).nonzero()
+    if not len(places):
+        return
+    known = label[label != IGNORED]
+    row, number = int(places[0, 0]), int(label[tuple(places[0])])
+    n_rows = len(places[:, 0].unique())
+    more = f", and {n_rows} of the {len(label)} rows have such labels" if n_rows > 1 else ""
+    raise ValueError(
+        f"The model has {n_classes} classes and the labels go from {int(known.min())} to {int(known.max())}: row {row} of the "
+        f"batch has {number}{more}. Number the classes from 0 to {n_classes - 1}; {IGNORED} stands for no label."
+    )
 
 
 def check_tensor(prediction: Any) -> None:
@@ -80,7 +126,8 @@ def class_probabilities(prediction: Tensor) -> Tensor:
 
 def focal_factor(losses: Tensor, gamma: float) -> Tensor:
     """(1 - p)^gamma (n,) of the cross entropies -log p (n,)."""
-    missed = -torch.expm1(-losses)
+    # Minus infinity, of a label of no class, must stay in the product.
+    missed = -torch.expm1(-losses.abs())
     # The root of 0 has an infinite slope, which matters for a gamma below 1.
     return missed.clamp(min=torch.finfo(missed.dtype).tiny) ** gamma
 
@@ -146,14 +193,16 @@ def _forward_corrected(log_transition: Tensor, prediction: Tensor, label: Tensor
     _check_classes("transition", log_transition, prediction)
     own = torch.log_softmax(prediction, dim=1)[:, :, None]
     noisy = torch.logsumexp(own + log_transition.to(prediction.device, prediction.dtype), dim=1)
-    return functional.nll_loss(noisy, label, reduction="none")
+    return _class_losses(noisy, label, functional.nll_loss)
 
 
 def _backward_corrected(inverse: Tensor, prediction: Tensor, label: Tensor) -> Tensor:
     _check_classes("transition", inverse, prediction)
     of_classes = -torch.log_softmax(prediction, dim=1)
-    # Not by indexing, where -1 would be the last class.
-    return (functional.embedding(label, inverse.to(prediction.device, of_classes.dtype)) * of_classes).sum(dim=1)
+    label, is_outside = known_labels(label, len(inverse))
+    losses = (inverse.to(prediction.device, of_classes.dtype)[label.clamp(min=0)] * of_classes).sum(dim=1)
+    losses = losses.masked_fill(label == IGNORED, 0.0)
+    return losses if is_outside is None else losses.masked_fill(is_outside, OUTSIDE)
 
 
 def label_margins(class_sizes: Any, largest: float = 0.5, scale: float = 30.0) -> Loss:
@@ -171,7 +220,8 @@ def label_margins(class_sizes: Any, largest: float = 0.5, scale: float = 30.0) -
 
 def _label_margins(margins: Tensor, scale: float, prediction: Tensor, label: Tensor) -> Tensor:
     _check_classes("class_sizes", margins, prediction)
-    less = torch.diag(margins.to(prediction.device, prediction.dtype))[label]
+    of_class = label.long().clamp(0, len(margins) - 1)
+    less = torch.diag(margins.to(prediction.device, prediction.dtype))[of_class]
     return cross_entropy(scale * (prediction - less), label)
 
 
@@ -200,16 +250,28 @@ def multilabel(prediction: Tensor, label: Tensor) -> Tensor:
 
 
 def token_cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
-    """Mean cross entropy (n,) over the tokens of each sequence; logits (n, T, C), labels (n, T), -100 for no label."""
+    """Mean cross entropy (n,) over the tokens of each sequence; logits (n, T, C), labels (n, T), -100 for no label.
+
+    Raises ValueError for labels of no class; on a GPU their row has the loss -inf, as in `cross_entropy`.
+    """
     check_tensor(prediction)
     return pixel_cross_entropy(prediction.movedim(-1, 1), label)
 
 
 def pixel_cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
-    """Mean cross entropy (n,) over the pixels of each image; logits (n, C, h, w), labels (n, h, w), -100 for no label."""
+    """Mean cross entropy (n,) over the pixels of each image; logits (n, C, h, w), labels (n, h, w), -100 for no label.
+
+    Raises ValueError for labels of no class; on a GPU their row has the loss -inf, as in `cross_entropy`.
+    """
     check_tensor(prediction)
-    each = functional.cross_entropy(prediction, label, reduction="none", ignore_index=IGNORED)
+    each = _class_losses(prediction, label)
     return rows_mean(each, label != IGNORED)
+
+
+def takes_classes(loss: Loss) -> bool:
+    """Whether a loss is one of these that take the class of each row, -100 for none."""
+    of_classes = cross_entropy, focal, generalized_cross_entropy, symmetric_cross_entropy
+    return getattr(loss, "func", loss) in (*of_classes, _forward_corrected, _backward_corrected, _label_margins)
 
 
 def rows_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -240,6 +302,4 @@ def other_task(prediction: Tensor, label: Tensor) -> str | None:
         return "Make the labels integers, y.long(); for numbers use loss=densratio.training.losses.squared_error."
     if label.shape == (n,) and label.dtype not in (torch.int64, torch.uint8):
         return "Make the labels integers of 64 bits, y.long()."
-    if label.shape == (n,) and label.device.type == "cpu" and n:
-        return f"The model has {n_classes} classes and the labels go from {int(label.min())} to {int(label.max())}."
     return None

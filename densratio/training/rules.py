@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._arrays import waits_for
 from .._validation import check_number
 from .loop.batch_reweighter import BatchReweighter
-from .loop.labels import check_indices, training_labels
+from .loop.labels import labels_to_look_up, training_labels
 from .loop.model import device_of_model
 from .loop.ranks import Rows
 from .loop.row_batch import RowBatch
@@ -98,6 +100,8 @@ class MarginBased(BatchReweighter):
         if favors not in FAVORS:
             raise ValueError(f"favors must be one of {sorted(FAVORS)}; got {favors!r}.")
         self.favors = favors
+        if first is None:
+            self.check_targets = partial(labels_to_look_up, "MarginBased")
         self.register_buffer("first", None if first is None else _first_margins(first, n_train))
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
@@ -144,19 +148,21 @@ def _first_margins(first: Any, n_train: int) -> Tensor:
 def margins(prediction: Tensor, y: Tensor) -> Tensor:
     """p_y - max_{j != y} p_j (n,) in [-1, 1] of logits (n, C), C >= 2, and labels (n,); detached, in at least single precision.
 
-    Raises ValueError for other shapes.
+    Raises ValueError for other shapes, and for labels of no class; on a GPU, which the host doesn't wait for, those rows are NaN.
     """
-    return class_margins(prediction, y).scatter(1, y[:, None].long(), 1.0).amin(dim=1)
+    found, y = class_margins(prediction, y), labels_to_look_up("A margin", prediction, y)
+    return found.scatter(1, y[:, None], 1.0).amin(dim=1)
 
 
 def class_margins(prediction: Tensor, y: Tensor) -> Tensor:
     """p_y - p_j (n, C) in [-1, 1] of logits (n, C), C >= 2, and labels (n,), for each class j; detached as `margins` are.
 
-    Raises ValueError for other shapes.
+    Raises ValueError for other shapes, and for labels of no class; on a GPU, which the host doesn't wait for, those rows are NaN.
     """
-    check_indices("A margin", prediction, y)
+    labels = labels_to_look_up("A margin", prediction, y)
     p = class_probabilities(prediction.detach())
-    return p.gather(1, y[:, None].long()) - p
+    found = p.gather(1, labels[:, None]) - p
+    return found.masked_fill((labels != y)[:, None], float("nan")) if waits_for(y.device) else found
 
 
 class SelfPaced(BatchReweighter):

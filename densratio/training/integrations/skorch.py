@@ -188,7 +188,7 @@ class ReweightedNet(NeuralNet):
             try:
                 losses = self.get_loss(y_pred, y_true, training=True)
             except (IndexError, RuntimeError) as error:
-                if other_task(y_pred, y_true) is None:
+                if other_task(y_pred, y_true) is None and not isinstance(error, IndexError):
                     raise
                 given = f"predictions {tuple(y_pred.shape)} and y {tuple(y_true.shape)} of {y_true.dtype}"
                 text = f"{type(self.criterion_).__name__} does not take {given}: {str(error).rstrip('.')}"

@@ -140,10 +140,14 @@ class ReweightedTrainer(Trainer):
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         self._weighting.take_optimizer(self.optimizer)
-        train = self._rows(inputs)
+        train: Any = self._rows(inputs)
         batch = self._weighting.next_validation()
-        val = None if batch is None else self._rows(self._prepare_inputs({**batch[0], INDEX: batch[1]}))
-        predicting = Prediction(model, lambda module, columns: module(**columns), self.prediction)
+        val: Any = None if batch is None else self._rows(self._prepare_inputs({**batch[0], INDEX: batch[1]}))
+        name = _only_tensor(train[0])
+        if name is not None:
+            # Methods that keep or mix rows take one tensor.
+            train, val = (rows if rows is None else (rows[0][name], *rows[1:]) for rows in (train, val))
+        predicting = Prediction(model, lambda module, x: module(**(x if name is None else {name: x})), self.prediction)
         loss = self.reweighter.weighted_loss(predicting, train, val) * inputs.get(SHARE, 1.0)
         return (loss, predicting.outputs(train[0])) if return_outputs else loss
 
@@ -203,6 +207,12 @@ def _check_items(dataset: Any, name: str, collator: Any) -> None:
             f"An item of {name} must be a mapping of columns, such as {{'x': ..., 'labels': ...}}, unless data_collator= takes "
             f"others; got a {type(item).__name__}.{own}"
         )
+
+
+def _only_tensor(columns: Mapping[str, Any]) -> str | None:
+    """The name of the column if there is one alone, a tensor; otherwise None."""
+    names = list(columns)
+    return names[0] if len(names) == 1 and isinstance(columns[names[0]], Tensor) else None
 
 
 def _index(batch: Any) -> Tensor:

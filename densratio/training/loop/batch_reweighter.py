@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ..losses import Loss, cross_entropy
-from .late_errors import waits_for
+from ..._arrays import waits_for
+from ..losses import OUTSIDE, Loss, cross_entropy, known_labels, takes_classes
 from .model import compile_anew, device_of_model, eager
 from .reweighter import Reweighter
 from .row_batch import RowBatch, positions_of
@@ -22,8 +23,9 @@ __all__ = ["BatchReweighter"]
 _log = logging.getLogger("densratio")
 
 
-def _any(prediction: Tensor, label: Any) -> None:
+def _any(prediction: Tensor, label: Any) -> Any:
     """Every target that the loss takes is one that most methods can weigh."""
+    return label
 
 
 def _nothing(batch: TrainingPass, rows: RowBatch) -> None:
@@ -48,8 +50,11 @@ class BatchReweighter(Reweighter):
     _is_heard: bool = False
     """Whether a pass without a meta-gradient, which runs compiled, has listened to a model."""
 
-    check_targets: Callable[[Tensor, Any], None] = staticmethod(_any)
-    """A check that raises ValueError for predictions and labels that the method can't weight, also in a warm-up."""
+    check_targets: Callable[[Tensor, Any], Any] = staticmethod(_any)
+    """A check that raises ValueError for predictions and labels that the method can't weight, also in a warm-up.
+
+    It returns the labels. Where a device holds them, those that a method can't look up come back as others.
+    """
 
     observe: Callable[[TrainingPass, RowBatch], None] = staticmethod(_nothing)
     """What a method stores or computes for each batch, before the weights and also in a warm-up; an error reverts its writes."""
@@ -110,6 +115,11 @@ class BatchReweighter(Reweighter):
         x, y, index = self._given(model, train, val)
         self._check_model(model)
         batch, rows = self._passed(model, x, y, index)
+        if waits_for(batch.losses.device):
+            # The batch stores nothing; weights from infinity would train the model on NaN.
+            batch = replace(batch, losses=batch.losses.masked_fill(batch.losses == OUTSIDE, 0.0))
+        if self.needs_validation:
+            self._note_validation_labels(batch.prediction, *val)
         weights = torch.ones_like(batch.losses.detach())
         base = None if self.base_weights is None else self._times_base(weights, index)
         try:
@@ -121,6 +131,9 @@ class BatchReweighter(Reweighter):
         except Exception:
             rows.take_back()
             raise
+        if base is not None:
+            # A method may train on several copies of each row.
+            base = base.repeat(len(weights) // len(base))
         counted = weights if base is None else weights * base
         self._store(batch, weights.detach(), rows)
         losses = batch.found.get("weighted", batch.losses)
@@ -147,8 +160,23 @@ class BatchReweighter(Reweighter):
             compile_anew(model)
             self._is_heard = True
         batch = (self.meta.rows if follows else TrainingPass.of)(model, x, y, self.losses, keeps=self.keeps)
-        self.check_targets(batch.prediction, batch.y)
+        labels = self.check_targets(batch.prediction, batch.y)
+        if labels is not batch.y:
+            batch = replace(batch, y=labels, losses=self._marked(batch.losses, batch.y, labels))
         return batch, self._checked(index, batch.losses.detach())
+
+    @staticmethod
+    def _marked(losses: Tensor, y: Tensor, labels: Tensor) -> Tensor:
+        """Losses (n,), those of rows whose labels y (n,) came back as others marked by minus infinity."""
+        return losses.masked_fill(labels != y, OUTSIDE) if waits_for(y.device) else losses
+
+    def _note_validation_labels(self, prediction: Tensor, x: Any, y: Any, index: Any) -> None:
+        """Note the validation rows with labels (m,) of no class, which have no gradient; the host raises the error itself."""
+        are_classes = takes_classes(self.loss) and isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point()
+        is_outside = known_labels(y, prediction.shape[1])[1] if are_classes and waits_for(y.device) else None
+        if is_outside is not None:
+            places = torch.arange(len(y)) if index is None else torch.as_tensor(index)
+            self.late_errors.note_labels(is_outside, places.to(y.device, torch.int64, non_blocking=True))
 
     def _checked(self, index: Any, losses: Tensor) -> RowBatch:
         """The rows of a batch with these losses (n,), checked: by a graph, if the device has one for such a batch."""

@@ -19,7 +19,8 @@ _log = logging.getLogger("densratio")
 
 _EAGER = 2  # calls of a kind before its capture, in which all that is made once is made
 _MOST = 16  # graphs at a time
-_KINDS = 64  # kinds whose calls are counted
+_KINDS, _CALLS = 64, 1024  # kinds and calls that are counted until all counts are halved
+_LEAD = 8  # calls by which a kind must exceed twice those of a graph, to take its place
 
 
 def can_capture(device: torch.device) -> bool:
@@ -39,7 +40,8 @@ class CapturedCalls:
     """Calls of functions of tensors on a GPU, which are captured as CUDA graphs from the third call of a kind on, and replayed.
 
     A step of weights has some two hundred short kernels. A GPU takes a third of a millisecond for them; the host, which launches
-    them one by one, ten times as long, and a twentieth of a millisecond for their graph.
+    them one by one, ten times as long, and a twentieth of a millisecond for their graph. There are graphs of at most 16 kinds,
+    those called most of late: batches of sequences have many lengths.
     Copies and pickles start without graphs.
     """
 
@@ -49,7 +51,7 @@ class CapturedCalls:
     def clear(self) -> None:
         """Forget all graphs: when tensors that they read or write are replaced by others."""
         self._graphs: dict[Hashable, _Graph | None] = {}
-        self._calls: Counter[Hashable] = Counter()
+        self._calls: Counter[Hashable] = Counter()  # recent calls of each kind, replays too
         self._pool: Any = None
 
     def __call__(self, kind: Hashable, function: Callable[..., Any], tensors: Sequence[Tensor | None]) -> Any:
@@ -63,6 +65,7 @@ class CapturedCalls:
         is_exact = torch.are_deterministic_algorithms_enabled()
         kind = kind, is_exact, tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in tensors)
         with torch.no_grad():
+            self._count(kind)
             if kind not in self._graphs and self._is_due(kind):
                 self._graphs[kind] = self._graph_of(function, tensors)
             graph = self._graphs.get(kind)
@@ -72,12 +75,24 @@ class CapturedCalls:
             graph.replay()
             return graph.result
 
-    def _is_due(self, kind: Hashable) -> bool:
-        """Count a call of the kind; whether it is to be captured."""
-        if len(self._calls) >= _KINDS:
-            self._calls.clear()
+    def _count(self, kind: Hashable) -> None:
         self._calls[kind] += 1
-        return self._calls[kind] > _EAGER and len(self._graphs) < _MOST
+        if len(self._calls) > _KINDS or self._calls.total() >= _CALLS:
+            # So early calls count less and less, and a kind without a second call is forgotten.
+            self._calls = Counter({known: n // 2 for known, n in self._calls.items() if n > 1})
+
+    def _is_due(self, kind: Hashable) -> bool:
+        """Whether the kind is to be captured; the graph called least gives way to a kind called far more often of late."""
+        if self._calls[kind] <= _EAGER or len(self._graphs) < _MOST:
+            return self._calls[kind] > _EAGER
+        least = min(
+            (known for known, graph in self._graphs.items() if graph is not None), key=self._calls.__getitem__, default=None
+        )
+        if least is None or self._calls[kind] <= 2 * self._calls[least] + _LEAD:
+            return False
+        # A graph that still runs is freed when it ends.
+        del self._graphs[least]
+        return True
 
     def _graph_of(self, function: Callable[..., Any], tensors: Sequence[Tensor | None]) -> _Graph | None:
         """The graph of a call, which is not run; None if it can't be captured."""

@@ -15,11 +15,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
+from ..._arrays import waits_for
 from ..._validation import check_count, check_number, check_sample_weight
 from ..losses import Loss, cross_entropy
 from .captured import CapturedCalls, can_capture
 from .draws import is_captured
-from .late_errors import LateErrors, copied_soon, waits_for
+from .late_errors import LateErrors, copied_soon
 from .model import eager, warn_unless_training
 from .monitor import Monitor
 from .ranks import n_ranks
@@ -143,6 +144,8 @@ class Reweighter(nn.Module, Joinable, ABC):
     def losses(self, prediction: Tensor, label: Tensor) -> Tensor:
         """`loss` of each row (n,). Raises ValueError if it returns another shape."""
         losses = self.loss(prediction, label)
+        if losses.ndim == 2 and losses.shape[1] == 1:
+            return losses[:, 0]  # of one output a row
         if losses.ndim != 1:
             met = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (prediction, label)]
             raise ValueError(

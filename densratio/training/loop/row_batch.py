@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..._arrays import waits_for
 from ..._validation import check_index
-from .late_errors import LateErrors, not_finite, waits_for
+from .late_errors import LateErrors, not_finite
 from .ranks import Rows, n_ranks, of_all_ranks, on_all_ranks
 
 __all__ = ["RowBatch", "held_by_all", "positions_of"]

@@ -19,6 +19,7 @@ from .validation_pass import frozen_buffers, validation_pass
 
 __all__ = ["LastLayer", "Layer", "TrainingPass", "last_layer", "weighted_gradient"]
 
+_SHORT = {torch.uint8, torch.int8, torch.int16, torch.int32}  # integers that are no labels to torch
 _SINK = "_DDPSinkBackward"  # DistributedDataParallel's copy of all outputs
 _COPIES = {"CloneBackward0", "ToCopyBackward0", _SINK}  # nodes of the graph that pass a tensor on as it is
 
@@ -62,8 +63,8 @@ class TrainingPass:
 
         keeps: "last_layer" keeps the input and output of the last linear layer, "layers" those of every layer with parameters.
         """
-        if isinstance(y, Tensor) and y.dtype == torch.uint8 and y.ndim == 1:
-            y = y.long()  # torch's losses take 8-bit labels, its indexing does not
+        if isinstance(y, Tensor) and y.ndim == 1 and y.dtype in _SHORT:
+            y = y.long()  # as torch's indexing takes them
         listener, device = Listener(None, keeps_last_layer="last_layer" in keeps), device_of_model(model)
         draws = generator_states(device)
         layers: list[Layer] | None = [] if "layers" in keeps else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..._arrays import waits_for
 from ..._validation import check_count
-from .late_errors import waits_for
 from .row_batch import RowBatch
 from .state import before_loading
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from ..._validation import check_count
-from ..loop.labels import check_indices
+from ..loop.labels import labels_to_look_up
 from ..loop.training_pass import TrainingPass
 from ..losses import Loss, cross_entropy
 from ..rules import class_margins
@@ -68,6 +68,6 @@ class BiLAW(MWNet):
             warmup_epochs=warmup_epochs, loss=loss,
         )  # fmt: skip
         check_count("n_classes", n_classes, 2, more=", the columns of the logits")
-        self.check_targets = partial(check_indices, "BiLAW", n_classes=n_classes)
+        self.check_targets = partial(labels_to_look_up, "BiLAW", n_classes=n_classes)
         self.network = FeatureNetwork(n_classes, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..loop.mixed_labels import MixedLabels
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
+from ..losses import OUTSIDE, known_labels
 from .cmw_net import CMWNet
 from .gradient import MetaGradient, gradient_from
 from .soft_labels import SoftLabels
@@ -103,7 +104,9 @@ class CMWNetSL(CMWNet):
         rows = self._rows(index, len(y))
         mixed = self.soft_labels.mix(model, x, y, rows, self.n_train)
         # Check the given rows, before a bad one is mixed with others.
-        rows.check(mixed.z, self.n_train, self.late_errors)
+        is_outside = known_labels(y, mixed.z.shape[1])[1]
+        found = mixed.z if is_outside is None else mixed.z.masked_fill(is_outside[:, None], OUTSIDE)
+        rows.check(found, self.n_train, self.late_errors)
         batch = self.meta.rows(model, mixed.x, mixed, MixedLabels.losses)
         rows.check(batch.losses.detach().reshape(4, -1).T, self.n_train, self.late_errors)
         return replace(batch, weight_scale=mixed.weight_scale), rows

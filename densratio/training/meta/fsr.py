@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..._arrays import waits_for
 from ..._validation import check_count
 from ..loop.draws import generator_of
-from ..loop.late_errors import waits_for
 from ..loop.row_batch import RowBatch
 from ..loop.state import before_loading
 from ..loop.training_pass import LastLayer, TrainingPass, last_layer, weighted_gradient

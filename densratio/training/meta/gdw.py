@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..._validation import check_number
-from ..loop.labels import check_indices
+from ..loop.labels import labels_to_look_up
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import class_probabilities
@@ -50,7 +50,7 @@ class GDW(MWNet):
     Source: Chen et al. (2021), Generalized data weighting via class-level gradient manipulation.
     """
 
-    check_targets = staticmethod(partial(check_indices, "GDW"))
+    check_targets = staticmethod(partial(labels_to_look_up, "GDW"))
 
     def __init__(
         self,

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..._arrays import waits_for
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.labels import check_indices
-from ..loop.late_errors import waits_for
+from ..loop.labels import labels_to_look_up
 from ..loop.ranks import Rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
@@ -77,7 +77,7 @@ class LiLAW(BatchReweighter):
     """
 
     uses_validation: ClassVar[bool] = True
-    check_targets = staticmethod(partial(check_indices, "LiLAW"))
+    check_targets = staticmethod(partial(labels_to_look_up, "LiLAW"))
 
     difficulty: Tensor
 
@@ -158,6 +158,6 @@ class LiLAW(BatchReweighter):
 
 def _softmax(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax of the label (n,) and the largest (n,) of logits (n, C). Raises ValueError for others."""
-    check_indices("LiLAW", prediction, y)
+    y = labels_to_look_up("LiLAW", prediction, y)
     softmax = torch.softmax(prediction.float(), dim=1)
-    return softmax.gather(1, y[:, None].long())[:, 0], softmax.amax(dim=1)
+    return softmax.gather(1, y[:, None])[:, 0], softmax.amax(dim=1)

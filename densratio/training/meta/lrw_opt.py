@@ -12,7 +12,7 @@ from torch.optim import Adam
 
 from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.labels import check_indices
+from ..loop.labels import labels_to_look_up
 from ..loop.optimizer_step import step_with
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
@@ -128,7 +128,7 @@ class LRWOpt(BatchReweighter):
         check_number("splitter_warmup", splitter_warmup, "[0, inf]")
         check_count("n_classes", n_classes, 2)
         super().__init__(n_train, loss, gradient=gradient)
-        self.check_targets = partial(check_indices, "LRWOpt", n_classes=n_classes)
+        self.check_targets = partial(labels_to_look_up, "LRWOpt", n_classes=n_classes)
         self.network = WeightOfInput(network) if network is not None else FeatureNetwork(n_features, hidden)
         self.splitter = FeatureNetwork(n_features + n_classes, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..loop.late_errors import waits_for
+from ..._arrays import waits_for
 
 __all__ = ["OPTIMIZERS", "VirtualStep", "learning_rates", "rule_of", "virtual_step"]
 

@@ -11,8 +11,8 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
+from ..._arrays import waits_for
 from ..._validation import check_count
-from ..loop.late_errors import waits_for
 from ..loop.optimizer_step import step_with
 from ..loop.ranks import Rows
 

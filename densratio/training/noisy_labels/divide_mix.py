@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..._validation import check_number
 from ..loop.draws import Draws
-from ..loop.labels import check_indices
+from ..loop.labels import labels_to_look_up
 from ..loop.mixed_labels import check_mixup, mixed, mixup_of
 from ..loop.ranks import Rows
 from ..loop.row_batch import RowBatch
@@ -69,8 +69,9 @@ class DivideMix(WithPeer):
     seed : int, of the draws of the mixing.
 
     weights_ holds n / n_labeled for a labeled row of the batch and 0 for another, and last_losses (n_train, 2) the losses under
-    both networks. `peer` and its optimizer are in state_dict. To be mixed the input must be one tensor of floats; base weights are
-    not supported. As published the sum of both networks' logits predicts. A step costs about three of plain training.
+    both networks. `peer` and its optimizer are in state_dict. To be mixed the input must be one tensor of floats. Base weights
+    multiply the terms of rows that are not mixed, and weigh the mean prediction; which rows are labeled does not depend on them. As
+    published the sum of both networks' logits predicts. A step costs about three of plain training.
     It differs from the published program in that both networks learn in every batch, where theirs take turns by epoch; labeled and
     unlabeled rows come in the numbers of the batch, where theirs are drawn apart in equal numbers; the mixture is fitted to the
     losses of each row's last batch and gives w_i from that of the present one, where theirs are of a pass over all rows; and losses
@@ -80,9 +81,8 @@ class DivideMix(WithPeer):
     """
 
     saved: ClassVar[tuple[str, ...]] = (*WithPeer.saved, "fitted_pass", "draws")
-    no_base_weights = "DivideMix mixes rows, which have no base weights: leave set_base_weights out."
 
-    check_targets = staticmethod(partial(check_indices, "DivideMix"))
+    check_targets = staticmethod(partial(labels_to_look_up, "DivideMix"))
     last_losses: Tensor
 
     def __init__(
@@ -109,6 +109,7 @@ class DivideMix(WithPeer):
         self.unlabeled_weight = check_number("unlabeled_weight", unlabeled_weight, "[0, inf)")
         self.ramp_epochs = check_number("ramp_epochs", ramp_epochs, "[0, inf)")
         self.prior = check_number("prior", prior, "[0, inf)")
+        self.refuse_base_weights_of(mixup)
         if augment is not None and not callable(augment):
             raise ValueError(f"augment must be a function that gives a random copy of the rows x, or None; got {augment!r}.")
         self.augment = augment
@@ -139,7 +140,8 @@ class DivideMix(WithPeer):
                 losses, loss = batch.y.losses, self._peer_loss(batch.model, batch.y.peer, rows)
             else:
                 of_peer = self.losses(self.peer_prediction(batch.model, batch.x), batch.y)
-                losses, loss = torch.stack([batch.losses.detach(), of_peer.detach()], dim=1), rows.mean(of_peer)
+                losses, loss = torch.stack([batch.losses.detach(), of_peer.detach()], dim=1), of_peer
+                loss = rows.mean(self.base_of(rows, loss) * loss)
         batch.found["plain_losses"] = losses[:, _OWN]
         rows.write(self.last_losses, losses)
         self.step_peer(loss, rows)
@@ -147,13 +149,13 @@ class DivideMix(WithPeer):
     # ------------------------------------------------------------ a divided batch
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
-        mixup_of(self.mixup, x, _MIXUP)  # what can't be mixed is told with the first batch
+        self.mixing(self.mixup, x, _MIXUP)  # what can't be mixed is told with the first batch
         if self.augment is not None and not isinstance(x, Tensor):
             raise ValueError(f"The copies that augment gives must be of one tensor; got a {type(x).__name__}: leave augment out.")
         if self.is_warming_up:
             return super()._passed(model, x, y, index)
         copies = [x] if self.augment is None else [self.augment(x) for _ in range(_COPIES)]
-        losses, p = self._seen(model, copies, y)
+        losses, p, y = self._seen(model, copies, y)
         rows = self._rows(index, len(y))
         rows.check(losses, self.n_train, self.late_errors)
         rows.undo(self.draws.restorer())
@@ -177,22 +179,26 @@ class DivideMix(WithPeer):
             self._mixture(network).fit(self.last_losses[:, network], self.row_losses.mass > 0)
         self.fitted_pass = int(self.epoch)
 
-    def _seen(self, model: nn.Module, copies: list[Tensor], y: Any) -> tuple[Tensor, Tensor]:
-        """Losses (n, 2) and probabilities (2, n, K) of the rows under both networks, means over the copies; it leaves no trace."""
+    def _seen(self, model: nn.Module, copies: list[Tensor], y: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses (n, 2) and probabilities (2, n, K) of the rows under both networks, means over the copies, and their labels (n,).
+
+        It leaves no trace.
+        """
         losses, probabilities = [], []
         for predict in (model, partial(self.peer_prediction, model, leaves_trace=False)):
             with validation_pass(model):
                 predictions = [predict(copy) for copy in copies]
-            self.check_targets(predictions[0], y)
-            losses.append(torch.stack([self.losses(prediction, y) for prediction in predictions]).mean(dim=0))
+            labels = self.check_targets(predictions[0], y)
+            found = torch.stack([self.losses(prediction, y) for prediction in predictions]).mean(dim=0)
+            losses.append(self._marked(found, y, labels))
             probabilities.append(torch.stack([class_probabilities(prediction) for prediction in predictions]).mean(dim=0))
-        return torch.stack(losses, dim=1), torch.stack(probabilities)
+        return torch.stack(losses, dim=1), torch.stack(probabilities), labels
 
     def _divided(self, network: int, copies: list[Tensor], y: Tensor, losses: Tensor, p: Tensor) -> _Divided:
         """The batch for one of the networks, divided by the losses (n, 2) under the other; p (2, n, K): probabilities of both."""
         other = 1 - network
         right = self._mixture(other).lower(losses[:, other]).to(p.dtype)[:, None]
-        refined = right * functional.one_hot(y.long(), p.shape[2]) + (1.0 - right) * p[network]
+        refined = right * functional.one_hot(y, p.shape[2]) + (1.0 - right) * p[network]
         is_labeled = right[:, 0] >= self.threshold
         target = torch.where(is_labeled[:, None], refined, p.mean(dim=0)).clamp(min=torch.finfo(p.dtype).tiny)
         target = torch.softmax(target.log() / self.temperature, dim=1).repeat(len(copies), 1)
@@ -203,14 +209,16 @@ class DivideMix(WithPeer):
     def _peer_loss(self, model: nn.Module, divided: _Divided, rows: RowBatch) -> Tensor:
         prediction = self.peer_prediction(model, divided.x)
         losses = cross_entropy(prediction, divided.targets.to(prediction.dtype))
-        return rows.mean(_mean_one(divided.is_labeled, losses, rows) * losses + self._added(prediction, divided, rows))
+        terms = _mean_one(divided.is_labeled, losses, rows) * losses + self._added(prediction, divided, rows)
+        return rows.mean(self.base_of(rows, losses) * terms)
 
     def _added(self, prediction: Tensor, divided: _Divided, rows: RowBatch) -> Tensor:
         """The terms (m,) of the unlabeled rows and of the mean prediction."""
         p = class_probabilities(prediction)
         squares = ((p - divided.targets.to(p.dtype)) ** 2).mean(dim=1)
         unlabeled = self.present_weight * _mean_one(~divided.is_labeled, squares, rows) * squares
-        return unlabeled + self.prior * distance_from_even(p, Rows(len(p)))
+        base = None if self.base_weights is None else self.base_of(rows, squares)
+        return unlabeled + self.prior * distance_from_even(p, Rows(len(p)), base)
 
 
 def _mean_one(is_chosen: Tensor, like: Tensor, rows: RowBatch) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..._validation import check_count, check_number
 from ..loop.draws import Draws
-from ..loop.labels import check_indices
+from ..loop.labels import labels_to_look_up
 from ..loop.mixed_labels import check_mixup, mixed, mixup_of
 from ..loop.model import device_of_model, unwrapped
 from ..loop.moving_average import MovingAverage
@@ -54,8 +54,8 @@ class ELRPlus(WithPeer):
 
     All weights are 1; `suspicious_rows` ranks by the losses under the model's average. targets, peer_targets (n_train, K): the
     averages t of both networks. average, peer_average: the moving averages of their parameters. All are in state_dict. To be mixed
-    the input must be one tensor of floats; base weights are not supported. The averages predict in eval mode. A step costs about
-    three of plain training.
+    the input must be one tensor of floats; base weights multiply the losses of rows that are not mixed. The averages predict in
+    eval mode. A step costs about three of plain training.
     It differs from the published program in that both networks learn in every batch, where theirs take turns by epoch; averaged
     networks have averaged running statistics and predict in eval mode, where theirs stay in training mode; and the averages t stay
     0 in a warm-up. What the program does for CIFAR-100 alone, a strength that rises and labels times t, is left out.
@@ -64,7 +64,6 @@ class ELRPlus(WithPeer):
     """
 
     saved: ClassVar[tuple[str, ...]] = (*WithPeer.saved, "draws")
-    no_base_weights = "ELRPlus mixes rows, which have no base weights: leave set_base_weights out, or type ELR."
 
     targets: Tensor
     peer_targets: Tensor
@@ -86,11 +85,12 @@ class ELRPlus(WithPeer):
     ):
         super().__init__(n_train, model, optimizer, peer, cross_entropy, warmup_epochs=warmup_epochs)
         check_count("n_classes", n_classes)
-        self.check_targets = partial(check_indices, "ELRPlus", n_classes=n_classes)
+        self.check_targets = partial(labels_to_look_up, "ELRPlus", n_classes=n_classes)
         self.n_classes = n_classes
         self.strength = check_number("strength", strength, "[0, inf)")
         self.decay = check_number("decay", decay, "[0, 1)")
         self.mixup = check_mixup(mixup)
+        self.refuse_base_weights_of(mixup)
         self.draws = Draws(seed)
         self.average, self.peer_average = MovingAverage(parameter_decay), MovingAverage(parameter_decay)
         for name in ("targets", "peer_targets"):
@@ -123,12 +123,12 @@ class ELRPlus(WithPeer):
                 loss = loss + self.strength * agreement_term(prediction, peer.t)
             else:
                 loss = self.losses(self.peer_prediction(batch.model, batch.x), batch.y)
-            self.step_peer(rows.mean(loss), rows)
+            self.step_peer(rows.mean(self.base_of(rows, loss) * loss), rows)
 
     # ------------------------------------------------------------ a mixed batch
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
-        mixup_of(self.mixup, x, _MIXUP)  # what can't be mixed is told with the first batch
+        self.mixing(self.mixup, x, _MIXUP)  # what can't be mixed is told with the first batch
         restore = self._restorer()
         self.average.follow(model)
         self.peer_average.follow(self.peer)
@@ -142,8 +142,8 @@ class ELRPlus(WithPeer):
 
     def _of_both(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
         averaged = [self.average.predict(model, x), self._averaged_peer(model, x)]
-        self.check_targets(averaged[0], y)
-        losses = self.losses(averaged[0], y)
+        labels = self.check_targets(averaged[0], y)
+        losses, y = self._marked(self.losses(averaged[0], y), y, labels), labels
         rows = self._rows(index, len(y))
         rows.check(losses[:, None], self.n_train, self.late_errors)
         try:
@@ -171,5 +171,5 @@ class ELRPlus(WithPeer):
             return self.peer_prediction(model, x, leaves_trace=False, tensors=values)
 
     def _mixed(self, x: Any, y: Tensor, t: Tensor) -> _Mixed:
-        z = functional.one_hot(y.long(), self.n_classes).to(t.dtype)
+        z = functional.one_hot(y, self.n_classes).to(t.dtype)
         return _Mixed(*mixed((x, z, t), mixup_of(self.mixup, x, _MIXUP), self.draws))

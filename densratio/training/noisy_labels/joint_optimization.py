@@ -13,10 +13,11 @@ from torch.nn import functional
 from ..._columns import numbers_of
 from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.labels import check_indices
+from ..loop.labels import labels_to_look_up
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import class_probabilities
+from .even_classes import mean_prediction
 
 __all__ = ["JointOptimization"]
 
@@ -65,7 +66,7 @@ class JointOptimization(BatchReweighter):
         check_count("window", window, more=", the predictions that are kept of each row")
         for name, value in (("alpha", alpha), ("beta", beta)):
             check_number(name, value, "[0, inf)")
-        self.check_targets = partial(check_indices, "JointOptimization", n_classes=n_classes)
+        self.check_targets = partial(labels_to_look_up, "JointOptimization", n_classes=n_classes)
         self.n_classes, self.alpha, self.beta, self.hard = n_classes, alpha, beta, hard
         self.register_buffer("prior", _shares(prior, n_classes), persistent=False)
         # 0 until that many predictions were made.
@@ -88,20 +89,14 @@ class JointOptimization(BatchReweighter):
     def observe(self, batch: TrainingPass, rows: RowBatch) -> None:
         """Add the two terms and store the predictions, also in a warm-up: their means are the first labels that replace others."""
         p, kept = class_probabilities(batch.prediction), self.predictions[rows.positions]
+        base = None if self.base_weights is None else self.base_weights[rows.positions]
         limits, prior = torch.finfo(p.dtype), self.prior.to(p.dtype)
         # A logit of -inf, for an excluded class, contributes to neither sum.
         log_p = torch.log_softmax(batch.prediction.to(p.dtype), dim=1).clamp(min=limits.min)
-        spread = (torch.xlogy(prior, prior) - prior * self._mean(p, rows).clamp(min=limits.tiny).log()).sum()
+        spread = (torch.xlogy(prior, prior) - prior * mean_prediction(p, rows, base).clamp(min=limits.tiny).log()).sum()
         added = self.alpha * spread - self.beta * (p * log_p).sum(dim=1)
         batch.found.update(log_p=log_p, predictions=kept, added=added)
         rows.write(self.predictions, torch.cat([kept[:, 1:], p.detach().to(kept.dtype)[:, None]], dim=1))
-
-    def _mean(self, p: Tensor, rows: RowBatch) -> Tensor:
-        """Mean (K,) of p (n, K) over all rows, weighted by the base weights."""
-        if self.base_weights is None:
-            return rows.mean_row(p)
-        base = self.base_weights[rows.positions].to(p.dtype)
-        return rows.mean_row(base[:, None] * p) / rows.mean(base).clamp(min=torch.finfo(p.dtype).tiny)
 
 
 def _means(predictions: Tensor) -> Tensor:

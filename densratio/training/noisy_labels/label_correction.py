@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.labels import check_indices
+from ..loop.labels import labels_to_look_up
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import Loss, class_probabilities, cross_entropy
@@ -70,7 +70,7 @@ class LabelCorrection(BatchReweighter):
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
         check_count("n_classes", n_classes)
-        self.check_targets = partial(check_indices, "LabelCorrection", n_classes=n_classes)
+        self.check_targets = partial(labels_to_look_up, "LabelCorrection", n_classes=n_classes)
         if rule not in RULES:
             raise ValueError(f"rule must be one of {list(RULES)}; got {rule!r}.")
         check_number("decay", decay, "[0, 1)")

@@ -97,7 +97,8 @@ class MCorrection(BatchReweighter):
         right = self.mixture.lower(batch.found["plain_losses"])
         added = p.new_zeros(()) if own is None else (1.0 - right) * own
         if self.prior > 0:
-            added = added + self.prior * distance_from_even(p, rows)
+            base = None if self.base_weights is None else self.base_weights[rows.positions]
+            added = added + self.prior * distance_from_even(p, rows, base)
         batch.found["added"] = added
         return right if mixed is None else mixed.shared(right, right[mixed.order])
 

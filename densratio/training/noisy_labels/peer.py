@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.draws import same_draws
+from ..loop.mixed_labels import mixup_of
 from ..loop.model import device_of_model, unwrapped
 from ..loop.optimizer_step import step_with
 from ..loop.ranks import n_ranks
@@ -91,6 +92,24 @@ class WithPeer(BatchReweighter):
             taken |= {name: taken[name].clone() for name, _ in self.peer.named_buffers()}
         return functional_call(inner, {f"{place}{name}": value for name, value in taken.items()}, (x,))
 
+    def mixing(self, mixup: float | str | None, x: Any, published: float) -> float | None:
+        """The Beta parameter of the mixing of rows x, or None: `mixup_of`. Raises ValueError for mixed rows with base weights."""
+        found = mixup_of(mixup, x, published)
+        if found is not None and self.base_weights is not None:
+            raise ValueError(_mixed_rows(type(self).__name__))
+        return found
+
+    def refuse_base_weights_of(self, mixup: float | str | None) -> None:
+        """Refuse base weights beforehand where all rows are mixed."""
+        if mixup is not None and mixup != "auto":
+            self.no_base_weights = _mixed_rows(type(self).__name__)
+
+    def base_of(self, rows: RowBatch, losses: Tensor) -> Tensor:
+        """Base weights (m,) of the losses (m,) of a batch, in which each row may come several times in a row of copies."""
+        if self.base_weights is None:
+            return torch.ones_like(losses.detach())
+        return self.base_weights[rows.positions].to(losses.dtype).repeat(len(losses) // rows.n_rows)
+
     def remember_peer(self, rows: RowBatch) -> None:
         """Record the peer's statistics for `take_back`, before a pass changes them."""
         for buffer in self.peer.buffers():
@@ -126,6 +145,13 @@ class WithPeer(BatchReweighter):
                 buffer.copy_(mean)
 
 
+def _mixed_rows(method: str) -> str:
+    return (
+        f"{method} mixes these rows, and the terms of its loss are no sums over the rows that are mixed, which base weights could "
+        "multiply: type mixup=None, with which each row has its own loss, or leave set_base_weights out."
+    )
+
+
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name."""
     return dict(chain(network.named_parameters(), network.named_buffers()))
@@ -156,7 +182,10 @@ def _twin(model: nn.Module, optimizer: torch.optim.Optimizer, method: str) -> tu
     twin, its_optimizer = copy.deepcopy((unwrapped(model), optimizer))
     own = {id(p) for p in twin.parameters()}
     if any(id(p) not in own for group in its_optimizer.param_groups for p in group["params"]):
-        raise ValueError(f"{method} gives the peer a copy of the optimizer: it must be one of parameters of the model alone.")
+        raise ValueError(
+            f"{method} gives the peer a copy of the optimizer: it must be one of parameters of the model alone. "
+            "Give other parameters an optimizer of their own."
+        )
     its_optimizer.state.clear()
     its_optimizer.zero_grad(set_to_none=True)
     return twin, its_optimizer

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from ...._validation import check_count, check_number
 from ...losses import Loss, cross_entropy
@@ -16,8 +16,9 @@ from ..labels import training_labels
 from ..model import device_of_model
 from ..moving_average import MovingAverage
 from ..state import all_or_nothing
+from .indexed import Indexed
 
-__all__ = ["ChosenRows"]
+__all__ = ["ChosenRows", "rows_at"]
 
 
 class ChosenRows(nn.Module):
@@ -96,9 +97,9 @@ class ChosenRows(nn.Module):
 
     def _by_loss(self, model: nn.Module) -> np.ndarray:
         """All rows (n_train,), those of the least loss first."""
-        device, parts = device_of_model(model), []
-        # A loader always draws a seed for its workers; this keeps it from the global generator.
-        for x, y, *_ in DataLoader(self.dataset, max(512, self.batch_size), generator=torch.Generator()):
+        device, parts, size = device_of_model(model), [], max(512, self.batch_size)
+        for start in range(0, len(self.labels), size):
+            x, y = rows_at(self.dataset, np.arange(start, min(start + size, len(self.labels))))
             parts.append(self.loss(self.average.predict(model, x.to(device)), y.to(device)).float())
         return np.argsort(torch.cat(parts).cpu().numpy(), kind="stable")
 
@@ -125,9 +126,8 @@ class ChosenRows(nn.Module):
         if len(self._order) < min(self.batch_size, self.n_val):
             self._order = self._random.permutation(self.n_val)
         index, self._order = self._order[: self.batch_size], self._order[self.batch_size :]
-        items = [self.dataset[int(row)] for row in self.rows_.cpu()[index]]
-        x = torch.stack([torch.as_tensor(item[0]) for item in items])
-        y = torch.as_tensor(np.array([int(item[1]) for item in items]))
+        x, y = rows_at(self.dataset, self.rows_.cpu().numpy()[index])
+        y = y.reshape(len(x)).long()
         if self.mixup is not None:
             x, y = self._mixed(x, y, self.mixup)
         device = device_of_model(model)
@@ -150,3 +150,19 @@ class ChosenRows(nn.Module):
         other, one_hot = torch.as_tensor(self._random.permutation(n)), functional.one_hot(y, self.n_classes).to(x.dtype)
         of_x = share.reshape(-1, *([1] * (x.ndim - 1)))
         return of_x * x + (1 - of_x) * x[other], share[:, None] * one_hot + (1 - share[:, None]) * one_hot[other]
+
+
+def rows_at(dataset: Any, rows: np.ndarray) -> tuple[Any, Any]:
+    """x and y of these rows (m,) of a data set: at once where they are rows of tensors, otherwise collated as by a loader."""
+    # Classes of their own may change what these give.
+    while type(dataset) is Subset or (type(dataset) is Indexed and dataset.y_key is None):
+        rows = np.asarray(dataset.indices)[rows] if isinstance(dataset, Subset) else rows
+        dataset = dataset.dataset
+    if type(dataset) is TensorDataset:
+        at = torch.as_tensor(rows)
+        x, y = (part[at.to(part.device)] for part in dataset.tensors[:2])
+        return x, y
+    several = getattr(dataset, "__getitems__", None)
+    items = [dataset[row] for row in rows.tolist()] if several is None else several(rows.tolist())
+    x, y = default_collate([tuple(item[:2]) for item in items])
+    return x, y

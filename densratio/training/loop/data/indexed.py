@@ -56,7 +56,8 @@ def map_style(dataset: Any, name: str) -> Any:
         return dataset
     else:
         is_stream = isinstance(dataset, Iterable) and not isinstance(dataset, str)
-        hint = "Weights belong to rows, which a stream does not number." if is_stream else ""
+        numbered = "put its items into a list, list(stream), or yield (x, y, i) yourself, i the number of a row, without Indexed"
+        hint = f"Weights belong to rows, which a stream does not number: {numbered}." if is_stream else ""
     got = type(dataset).__name__
     raise TypeError(f"{name} must be a map-style data set, with a length and items by number; got {got}. {hint}".rstrip())
 
