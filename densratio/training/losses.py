@@ -58,9 +58,10 @@ def cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
         raise ValueError(f"Cross entropy takes logits (n, C) and labels (n,), integers 0 to C - 1; got {given}. {hint}") from error
 
 
-def _class_losses(
-    prediction: Tensor, label: Tensor, loss: Loss = partial(functional.cross_entropy, reduction="none", ignore_index=IGNORED)
-) -> Tensor:
+_CROSS_ENTROPY = partial(functional.cross_entropy, reduction="none", ignore_index=IGNORED)
+
+
+def _class_losses(prediction: Tensor, label: Tensor, loss: Loss = _CROSS_ENTROPY) -> Tensor:
     """A loss (n, ...) of predictions (n, C, ...) and labels (n, ...), -100 for none, or probabilities (n, C, ...)."""
     if label.is_floating_point() or prediction.ndim < 2:
         return loss(prediction, label)
