@@ -93,7 +93,8 @@ def sentinels_in(*samples: np.ndarray) -> Iterator[float]:
     values = np.concatenate(samples) if samples else np.empty(0)
     if len(values) == 0:
         return
-    for end in (values.min(), values.max()):
+    # The smallest integer of a kind has no absolute value of that kind.
+    for end in (float(values.min()), float(values.max())):
         is_end = values == end
         if is_end.sum() < _ROWS or any((part == end).sum() > _SHARE * len(part) for part in samples):
             continue
@@ -102,4 +103,4 @@ def sentinels_in(*samples: np.ndarray) -> Iterator[float]:
         is_far = min(abs(end - least), abs(end - most)) > _APART * (most - least) > 0.0
         # Few values may be codes or doses: 0, 1, 10.
         if is_far and (set(f"{abs(end):.15g}") == _NINES or len(np.unique(others)) >= _VALUES):
-            yield float(end)
+            yield end

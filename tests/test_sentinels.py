@@ -146,3 +146,11 @@ def test_measured_tables_hold_no_sentinel(load):
     # Nor do two samples, whatever column divides them.
     for above in (np.median(X, axis=0) < X).T:
         assert [list(sentinels_in(column[above], column[~above])) for column in X.T] == [[]] * X.shape[1]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.int64])
+def test_the_smallest_integer_of_a_kind_is_found_without_an_overflow(kind):
+    least = np.iinfo(kind).min
+    values = np.concatenate([np.arange(20, dtype=kind), np.full(4, least, dtype=kind)])
+    assert list(sentinels_in(values)) == [float(least)]

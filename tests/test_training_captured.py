@@ -223,6 +223,19 @@ def test_a_frequent_length_among_many_that_never_recur_is_captured():
     assert len(recorded) == 1
 
 
+def test_lengths_that_could_not_be_captured_give_way_too(monkeypatch):
+    def refuse(call, pool, device):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    calls = captured.CapturedCalls()
+    with recording() as recorded:
+        with monkeypatch.context() as patch:
+            patch.setattr(captured, "_capture", refuse)
+            doubled(calls, [*range(1, 17)] * 3)
+        doubled(calls, [20] * 20)
+    assert len(recorded) == 1 and len(calls._graphs) == 16
+
+
 @pytest.mark.parametrize("name", ["auto", "bank"])
 def test_a_loop_trains_alike_with_and_without_graphs(name):
     def trained(captures):

@@ -186,3 +186,27 @@ def test_labels_of_no_class_are_told_on_the_host_and_marked_without_a_look_on_a_
 def test_integer_labels_of_any_width_are_classes(dtype):
     logits, y, _, _ = rows(1)
     torch.testing.assert_close(cross_entropy(logits, y.to(dtype)), cross_entropy(logits, y))
+
+
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_no_loss_looks_at_a_value_on_the_host_so_it_is_mapped_by_vmap(name):
+    logits, y, _, _ = rows(2)
+    y[3] = -100
+    each = torch.func.vmap(lambda row, label: CLASS_LOSSES[name](row[None], label[None])[0])
+    torch.testing.assert_close(each(logits, y), CLASS_LOSSES[name](logits, y))
+
+
+@pytest.mark.parametrize("name", ["cross entropy", "forward", "backward", "margins"])
+def test_a_compiled_loss_has_no_break(name):
+    logits, y, _, _ = rows(2)
+    compiled = torch.compile(CLASS_LOSSES[name], backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(logits, y), CLASS_LOSSES[name](logits, y))
+
+
+@pytest.mark.parametrize("name", ["forward", "backward", "margins"])
+@pytest.mark.parametrize("wrong", [torch.float32, (N, 1), (N, C)])
+def test_losses_of_classes_alone_take_no_fractions_for_labels(name, wrong):
+    logits, y, _, _ = rows(2)
+    y = y.to(wrong) if isinstance(wrong, torch.dtype) else torch.ones(wrong).long()
+    with pytest.raises(ValueError, match=rf"labels are the class of each row, \(12,\) integers; got \({y.shape[0]},.* of torch"):
+        CLASS_LOSSES[name](logits, y)

@@ -24,6 +24,17 @@ drawn = settings(max_examples=12, deadline=None)
 seeds = st.integers(0, 1000)
 
 
+def step_as_expected(model, optimizer, loss, expected):
+    """A step of the optimizer on a loss whose value and gradient are those expected."""
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    slopes = torch.autograd.grad(expected, list(model.parameters()))
+    optimizer.zero_grad()
+    loss.backward()
+    for parameter, slope in zip(model.parameters(), slopes, strict=True):
+        torch.testing.assert_close(parameter.grad, slope, rtol=1e-4, atol=1e-6)
+    optimizer.step()
+
+
 # ---------------------------------------------------------------- early-learning regularization
 
 
@@ -196,13 +207,7 @@ def test_m_correction_shares_the_loss_between_the_label_and_the_predicted_class(
             expected = (right * own + (1 - right) * losses_of(logits, taken)).mean()
             expected = expected + prior * sum(torch.log(1 / C / share) / C for share in p.mean(dim=0))
             torch.testing.assert_close(reweighter.transform(index), right)
-        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
-        slopes = torch.autograd.grad(expected, list(model.parameters()))
-        optimizer.zero_grad()
-        loss.backward()
-        for parameter, slope in zip(model.parameters(), slopes, strict=True):
-            torch.testing.assert_close(parameter.grad, slope, rtol=1e-4, atol=1e-6)
-        optimizer.step()
+        step_as_expected(model, optimizer, loss, expected)
     torch.testing.assert_close(reweighter.last_losses, last)
 
 
@@ -350,13 +355,7 @@ def test_the_retroactive_loss_is_the_cross_entropy_with_the_predictions_of_an_ea
                 if epoch >= warmup:
                     losses = losses - strength * (earlier[index] * torch.log_softmax(logits, dim=1)).sum(dim=1)
                 expected = (base[index] / base.mean() * losses).mean()
-                torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
-                slopes = torch.autograd.grad(expected, list(model.parameters()))
-                optimizer.zero_grad()
-                loss.backward()
-                for parameter, slope in zip(model.parameters(), slopes, strict=True):
-                    torch.testing.assert_close(parameter.grad, slope, rtol=1e-4, atol=1e-6)
-                optimizer.step()
+                step_as_expected(model, optimizer, loss, expected)
                 made[index] = torch.softmax(logits.detach(), dim=1)
             if epoch + 1 <= warmup or (epoch + 1 - warmup) % every == 0:
                 earlier = made
@@ -364,10 +363,23 @@ def test_the_retroactive_loss_is_the_cross_entropy_with_the_predictions_of_an_ea
     assert bool(earlier.any())
 
 
+@pytest.mark.parametrize("rule", ["plc", "lrt"])
+def test_predictions_for_the_retroactive_loss_are_in_checkpoints_with_it_alone(rule):
+    """So those of earlier versions, which had no such loss, still load."""
+    plain, retroactive = (LabelCorrection(N_TRAIN, C, rule=rule, retroactive=factor) for factor in (0.0, 1.0))
+    assert {*retroactive.state_dict()} - {*plain.state_dict()} == {"earlier"}
+    retroactive.weighted_loss(Network(0).train(), of([0, 1, 2]))
+    resumed = LabelCorrection(N_TRAIN, C, rule=rule, retroactive=1.0)
+    resumed.load_state_dict(retroactive.state_dict())
+    assert bool(resumed.earlier[:3].all()) and torch.equal(resumed.earlier, retroactive.earlier)
+
+
 def test_the_retroactive_loss_of_an_excluded_class_is_finite():
     model = nn.Linear(1, 3)
     with torch.no_grad():
-        model.bias[2] = -torch.inf
+        model.weight.zero_()
+        # So near to each other that no label is corrected.
+        model.bias.copy_(torch.tensor([0.1, 0.0, -torch.inf]))
     reweighter = LabelCorrection(3, 3, rule="lrt", retroactive=1.0, warmup_epochs=1.0)
     batch = torch.ones(3, 1), torch.tensor([0, 1, 0]), torch.arange(3)
     losses = [reweighter.weighted_loss(model, batch) for _ in range(2)]

@@ -11,12 +11,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from scipy.optimize import minimize
 from sklearn.compose import make_column_transformer
 from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from sklearn.svm import SVC
 
 from densratio.projections import box_sum_range
 from densratio.two_step import LearnedWeights, learn_weights
@@ -152,12 +154,25 @@ def test_a_score_is_negated_and_a_function_is_a_loss():
     X, y, val = half_wrong()
     found = [
         learn_weights(LogisticRegression(), X, y, **val, n_steps=5, metric=metric).probabilities
-        for metric in ("zero_one_loss", "accuracy", lambda y, p: (y != p).astype(float), "neg_brier", "brier")
+        for metric in (
+            "zero_one_loss",
+            "accuracy",
+            "neg_accuracy",
+            lambda y, p: (y != p).astype(float),
+            accuracy,
+            "brier",
+            "neg_brier",
+        )
     ]
-    for other in found[1:3]:
+    for other in found[1:5]:
         np.testing.assert_allclose(found[0], other, atol=1e-9)
     # Unlike a score's, the sign of a loss in "neg_" is that of scikit-learn's scorers.
-    np.testing.assert_allclose(found[3], found[4], atol=1e-9)
+    np.testing.assert_allclose(found[5], found[6], atol=1e-9)
+
+
+def accuracy(y, p):
+    """A loss under the name of a score."""
+    return (y != p).astype(float)
 
 
 def test_frames_pipelines_and_seeds():
@@ -171,6 +186,30 @@ def test_frames_pipelines_and_seeds():
     found = [learn_weights(model, frame, pd.Series(y, index=frame.index), random_state=seed, **options) for seed in (3, 3, 4)]
     np.testing.assert_array_equal(found[0].probabilities, found[1].probabilities)
     assert not np.array_equal(found[0].probabilities, found[2].probabilities)
+
+
+@pytest.mark.parametrize("form", [sparse.coo_matrix, sparse.csc_array, np.ndarray.tolist, torch.as_tensor])
+def test_rows_of_any_form_and_labels_of_one_column(form):
+    X, y, val = half_wrong()
+    expected = learn_weights(LogisticRegression(), X, y, **val, n_steps=2).probabilities
+    val = {"X_val": form(val["X_val"]), "y_val": val["y_val"][:, None]}
+    found = learn_weights(LogisticRegression(), form(X), y[:, None], **val, n_steps=2).probabilities
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_regression_of_one_column_or_several_has_the_mean_of_its_squares():
+    X, _, val = half_wrong()
+    X_val, options = val["X_val"], {"X_val": val["X_val"], "n_steps": 3}
+    one, column, two = (
+        learn_weights(LinearRegression(), X, X[:, at] ** 2, y_val=X_val[:, at] ** 2, **options).risks for at in (0, [0], [0, 0])
+    )
+    np.testing.assert_allclose(column, one)
+    np.testing.assert_allclose(two, one)
+    groups = np.arange(80) % 2
+    flat, column = (
+        learn_weights(LinearRegression(), X, X[:, at] ** 2, groups=groups, risk="irm", n_steps=3).risks for at in (0, [0])
+    )
+    np.testing.assert_allclose(column, flat)
 
 
 def test_risks_that_are_all_alike_move_nothing():
@@ -197,12 +236,29 @@ X, Y, VAL = half_wrong(12)
         (VAL | {"n_draws": 1}, "n_draws must be an int >= 2, as each draw is compared with the others; got 1"),
         (VAL | {"n_steps": 0}, "n_steps must be an int >= 1; got 0"),
         (VAL | {"step_size": 0.0}, "step_size must be a number in"),
+        ({"risk": ["rex"]}, r"risk must be one of .*; got \['rex'\]"),
+        ({"risk": "rex", "groups": np.where(Y, 1.0, np.nan)}, r"groups must hold a group for each row; \d have none"),
+        ({"risk": "rex", "groups": Y, "metric": "roc_auc", "share": 0.9}, "'roc_auc' is no mean over the rows of a group"),
+        (
+            {"risk": "irm", "groups": VAL["y_val"], "X_val": VAL["X_val"], "y_val": 1 + VAL["y_val"]},
+            "y holds the class 2, which the",
+        ),
+        (VAL | {"y_val": np.array(["a", None] * 20, dtype=object)}, "y_val must hold a label for each row; 20 have none"),
         (VAL | {"share": 1e-6}, r"100 draws of 1.2e-05 of 12 rows on average all lack a class: give a larger share"),
     ],
 )
 def test_what_it_refuses(given_options, words):
     with pytest.raises(ValueError, match=words):
         learn_weights(LogisticRegression(), X, Y, **given_options)
+
+
+def test_what_else_it_refuses():
+    with pytest.raises(ValueError, match="needs probabilities, and SVC has no predict_proba"):
+        learn_weights(SVC(), X, Y, groups=Y, risk="irm")
+    with pytest.raises(ValueError, match=r'"irm" takes one label for each row; y has shape \(12, 2\)'):
+        learn_weights(LinearRegression(), X, X, groups=Y, risk="irm")
+    with pytest.raises(ValueError, match="y has no rows"):
+        learn_weights(LinearRegression(), X[:0], Y[:0], **VAL)
 
 
 def test_rows_and_labels_of_other_numbers_are_refused():

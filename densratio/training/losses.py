@@ -58,13 +58,24 @@ def cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
         raise ValueError(f"Cross entropy takes logits (n, C) and labels (n,), integers 0 to C - 1; got {given}. {hint}") from error
 
 
-def _class_losses(prediction: Tensor, label: Tensor, loss: Callable[..., Tensor] = functional.cross_entropy) -> Tensor:
-    """torch's loss (n, ...) of predictions (n, C, ...) and labels (n, ...), or probabilities (n, C, ...)."""
+_CROSS_ENTROPY = partial(functional.cross_entropy, reduction="none", ignore_index=IGNORED)
+
+
+def _class_losses(prediction: Tensor, label: Tensor, loss: Loss = _CROSS_ENTROPY) -> Tensor:
+    """A loss (n, ...) of predictions (n, C, ...) and labels (n, ...), -100 for none, or probabilities (n, C, ...)."""
     if label.is_floating_point() or prediction.ndim < 2:
-        return loss(prediction, label, reduction="none")
-    label, is_outside = known_labels(label, prediction.shape[1])
-    losses = loss(prediction, label, reduction="none", ignore_index=IGNORED)
-    return losses if is_outside is None else losses.masked_fill(is_outside, OUTSIDE)
+        return loss(prediction, label)
+    if waits_for(label.device):
+        label, is_outside = known_labels(label, prediction.shape[1])
+        losses = loss(prediction, label)
+        return losses if is_outside is None else losses.masked_fill(is_outside, OUTSIDE)
+    label = label.long()
+    try:
+        # torch's own check costs no look at a value, which could be neither compiled nor mapped by vmap.
+        return loss(prediction, label)
+    except IndexError:
+        _check_known(label, prediction.shape[1])
+        raise
 
 
 def known_labels(label: Tensor, n_classes: int) -> tuple[Tensor, Tensor | None]:
@@ -190,19 +201,24 @@ def _transition(transition: Any) -> Tensor:
 
 
 def _forward_corrected(log_transition: Tensor, prediction: Tensor, label: Tensor) -> Tensor:
-    _check_classes("transition", log_transition, prediction)
+    _check_classes("transition", log_transition, prediction, label)
     own = torch.log_softmax(prediction, dim=1)[:, :, None]
     noisy = torch.logsumexp(own + log_transition.to(prediction.device, prediction.dtype), dim=1)
-    return _class_losses(noisy, label, functional.nll_loss)
+    return _class_losses(noisy, label, partial(functional.nll_loss, reduction="none", ignore_index=IGNORED))
 
 
 def _backward_corrected(inverse: Tensor, prediction: Tensor, label: Tensor) -> Tensor:
-    _check_classes("transition", inverse, prediction)
+    _check_classes("transition", inverse, prediction, label)
     of_classes = -torch.log_softmax(prediction, dim=1)
-    label, is_outside = known_labels(label, len(inverse))
-    losses = (inverse.to(prediction.device, of_classes.dtype)[label.clamp(min=0)] * of_classes).sum(dim=1)
-    losses = losses.masked_fill(label == IGNORED, 0.0)
-    return losses if is_outside is None else losses.masked_fill(is_outside, OUTSIDE)
+    return _class_losses(of_classes, label, partial(_sum_of_classes, inverse.to(prediction.device, of_classes.dtype)))
+
+
+def _sum_of_classes(inverse: Tensor, of_classes: Tensor, label: Tensor) -> Tensor:
+    """sum_j inverse[y, j] l_j (n,) of the losses l (n, C) of all classes and labels y (n,); 0 for the label -100."""
+    is_ignored = label == IGNORED
+    # Not by indexing, where -1 would be the last class.
+    own = functional.embedding(label.masked_fill(is_ignored, 0), inverse)
+    return (own * of_classes).sum(dim=1).masked_fill(is_ignored, 0.0)
 
 
 def label_margins(class_sizes: Any, largest: float = 0.5, scale: float = 30.0) -> Loss:
@@ -219,17 +235,20 @@ def label_margins(class_sizes: Any, largest: float = 0.5, scale: float = 30.0) -
 
 
 def _label_margins(margins: Tensor, scale: float, prediction: Tensor, label: Tensor) -> Tensor:
-    _check_classes("class_sizes", margins, prediction)
+    _check_classes("class_sizes", margins, prediction, label)
     of_class = label.long().clamp(0, len(margins) - 1)
     less = torch.diag(margins.to(prediction.device, prediction.dtype))[of_class]
     return cross_entropy(scale * (prediction - less), label)
 
 
-def _check_classes(name: str, of_classes: Tensor, prediction: Tensor) -> None:
+def _check_classes(name: str, of_classes: Tensor, prediction: Tensor, label: Tensor) -> None:
     check_tensor(prediction)
     n_classes = len(of_classes)
     if prediction.ndim != 2 or prediction.shape[1] != n_classes:
         raise ValueError(f"{name} has {n_classes} classes, so logits must be (n, {n_classes}); got {tuple(prediction.shape)}.")
+    if label.is_floating_point() or label.shape != prediction.shape[:1]:
+        got = f"{tuple(label.shape)} of {label.dtype}"
+        raise ValueError(f"With {name} labels are the class of each row, ({len(prediction)},) integers; got {got}.")
 
 
 def squared_error(prediction: Tensor, label: Tensor) -> Tensor:

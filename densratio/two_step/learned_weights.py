@@ -10,13 +10,13 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.utils import _safe_indexing, check_consistent_length
 
-from .._arrays import to_host
-from .._columns import check_container, shown
+from .._arrays import is_sparse, to_host
+from .._columns import check_container, check_none_missing, shown
 from .._names import did_you_mean
 from .._progress import ticked
 from .._validation import check_count, check_number, seed_of
 from ..projections import box_sum_range
-from .row_losses import row_losses
+from .row_losses import class_probabilities, row_losses
 
 __all__ = ["RISKS", "LearnedWeights", "learn_weights"]
 
@@ -96,13 +96,15 @@ def learn_weights(
         "irm": mean over groups of d/dt (mean loss of t times the prediction) squared, at t = 1, with log loss, whose logits are
         multiplied, or squared error.
     metric : "auto", or a name or function as for `target_performance`, a loss, whose mean is taken over rows
-        "auto": "log_loss" of classifiers, "mean_squared_error" of regressors. Scores, as "accuracy", are negated.
-    share : float in (0, 1], bound on the mean of s, which is also its start. At 1 nothing is left to learn.
+        "auto": "log_loss" of classifiers, "mean_squared_error" of regressors. Scores, as "accuracy", are negated. "roc_auc", which
+        compares rows with each other, is for risk="mean" alone.
+    share : float in (0, 1), bound on the mean of s, which is also its start
     n_steps, n_draws : int, >= 1 and >= 2
     step_size : float > 0
     random_state : int, RandomState, Generator or None
 
-    Raises ValueError for a risk without the rows or groups it needs, and for draws that keep lacking a class.
+    Raises ValueError for a risk without the rows or groups it needs, for rows without a label or group, and for draws that keep
+    lacking a class.
     Source: Zhou et al. (2022), Model agnostic sample reweighting for out-of-distribution learning (MAPLE), Algorithm 1 with a
     policy gradient, for models without a gradient, in place of that through the last step of the training.
     """
@@ -115,9 +117,10 @@ def learn_weights(
         raise ValueError("X_val and y_val belong together: give both, or neither.")
     outer = _Outer.of(train if X_val is None else _Rows.of(X_val, y_val, "y_val"), groups, risk, metric, X_val is not None)
     rng, n = np.random.default_rng(seed_of(random_state)), len(train.y)
+    classes = np.unique(train.y, return_inverse=True)[1] if is_classifier(estimator) and train.y.ndim == 1 else None
     s, means = np.full(n, float(share)), []
     for _ in ticked(range(n_steps), n_steps, "learn_weights"):
-        draws = np.array([_drawn(s, train.y, is_classifier(estimator), rng) for _ in range(n_draws)])
+        draws = np.array([_drawn(s, classes, rng) for _ in range(n_draws)])
         risks = np.array([outer.risk_of(train.fitted(estimator, is_drawn)) for is_drawn in draws])
         s = _stepped(s, risks, draws, step_size, share * n)
         means.append(float(np.mean(risks)))
@@ -140,7 +143,7 @@ def _stepped(s: np.ndarray, risks: np.ndarray, draws: np.ndarray, step_size: flo
 
 
 class _Rows(NamedTuple):
-    """Rows (n, d), as they were given, and what is known of them (n,)."""
+    """Rows (n, d), as they were given, and their labels (n,), or (n, k) of several outputs."""
 
     X: Any
     y: np.ndarray
@@ -149,7 +152,12 @@ class _Rows(NamedTuple):
     def of(cls, X: Any, y: Any, name: str) -> _Rows:
         labels = np.asarray(to_host(check_container(y, name)))
         check_consistent_length(X, labels)
-        return cls(X, labels)
+        if not len(labels):
+            raise ValueError(f"{name} has no rows.")
+        labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
+        check_none_missing(labels, name)
+        # Sparse rows of other formats can't be taken one by one.
+        return cls(X.tocsr() if is_sparse(X) else X, labels)
 
     def fitted(self, estimator: Any, is_drawn: np.ndarray) -> Any:
         """A clone, fitted on the rows where is_drawn (n,) is true."""
@@ -168,61 +176,66 @@ class _Outer(NamedTuple):
     @classmethod
     def of(cls, rows: _Rows, groups: Any, risk: Any, metric: Any, is_val: bool) -> _Outer:
         """Raises ValueError for a risk that is not known, or lacks the rows or groups that it needs."""
-        if risk not in RISKS:
+        if not isinstance(risk, str) or risk not in RISKS:
             raise ValueError(f"risk must be one of {list(RISKS)}; got {shown(risk)}.{did_you_mean(risk, RISKS)}")
         if risk == "mean" and (groups is not None or not is_val):
             raise ValueError(
                 'risk="mean" is the loss of rows of the distribution that counts: give X_val and y_val. For groups type '
                 'risk="worst", "rex" or "irm".'
             )
-        if risk == "irm" and metric != "auto":
+        if risk == "irm" and not _is_auto(metric):
             raise ValueError('risk="irm" has the log loss of classifiers and the squared error of regressors: leave out metric.')
+        if risk == "irm" and rows.y.ndim > 1:
+            raise ValueError(f'risk="irm" takes one label for each row; y has shape {rows.y.shape}.')
         return cls(rows, _codes(groups, risk, len(rows.y)), risk, metric)
 
     def risk_of(self, model: Any) -> float:
         """The risk of a fitted model."""
         X, y = self.rows
-        values = scale_slopes(model, X, y) if self.risk == "irm" else _losses(self.metric, model, X, y)
-        return RISKS[self.risk](values, self.groups)
+        if self.risk == "irm":
+            return RISKS["irm"](scale_slopes(model, X, y), self.groups)
+        auto = "log_loss" if is_classifier(model) else "mean_squared_error"
+        rows = row_losses(auto if _is_auto(self.metric) else self.metric, model, X, y)
+        if rows.kinds is not None and self.risk != "mean":
+            raise ValueError(f'{rows.name!r} is no mean over the rows of a group: type risk="mean", or another metric.')
+        return RISKS[self.risk](rows.as_loss.values(np.ones(len(y))), self.groups)
 
 
 def _codes(groups: Any, risk: str, n: int) -> np.ndarray:
     if risk == "mean":
         return np.zeros(n, dtype=np.int64)
-    names, codes = np.unique(np.zeros(0) if groups is None else to_host(check_container(groups, "groups")), return_inverse=True)
+    groups = np.zeros(0) if groups is None else np.asarray(to_host(check_container(groups, "groups")))
+    check_none_missing(groups, "groups", "group")
+    names, codes = np.unique(groups, return_inverse=True)
     if codes.shape != (n,) or len(names) < 2:
-        got = "none" if groups is None else f"shape {codes.shape} with {len(names)} different"
+        got = "none" if not groups.size else f"shape {codes.shape} with {len(names)} different"
         raise ValueError(f'risk="{risk}" needs groups=({n},), two or more environments of the rows that it is taken on; got {got}.')
     return codes
 
 
-def _losses(metric: Any, model: Any, X: Any, y: np.ndarray) -> np.ndarray:
-    if isinstance(metric, str) and metric == "auto":
-        metric = "log_loss" if is_classifier(model) else "mean_squared_error"
-    rows = row_losses(metric, model, X, y)
-    is_score = rows.name in ("accuracy", "roc_auc") or rows.name.startswith("neg_")
-    return (rows.negated if is_score else rows).values(np.ones(len(y)))
+def _is_auto(metric: Any) -> bool:
+    return isinstance(metric, str) and metric == "auto"
 
 
 def scale_slopes(model: Any, X: Any, y: np.ndarray) -> np.ndarray:
     """d/dt, at t = 1, of each row's log loss (n,) with t times the logits, or of the squared error of t times the prediction."""
     if not is_classifier(model):
-        f = np.asarray(to_host(model.predict(X)), dtype=np.float64)
+        f = np.asarray(to_host(model.predict(X)), dtype=np.float64).reshape(y.shape)
         return 2.0 * (f - y) * f
-    p = np.asarray(to_host(model.predict_proba(X)), dtype=np.float64)
+    p, is_class = class_probabilities("log_loss", model, X, y)
     logits = np.log(np.clip(p, np.finfo(p.dtype).tiny, None))
     # A shift of a row's logits changes nothing, as p and the label both have sum 1.
-    return np.sum((p - (y[:, None] == model.classes_[None, :])) * logits, axis=1)
+    return np.sum((p - is_class) * logits, axis=1)
 
 
-def _drawn(s: np.ndarray, y: np.ndarray, has_classes: bool, rng: np.random.Generator) -> np.ndarray:
-    """Which rows (n,) a draw takes; it has all classes. Raises ValueError if that is too rare."""
-    codes = np.unique(y, return_inverse=True)[1] if has_classes else np.zeros(len(y), dtype=np.int64)
+def _drawn(s: np.ndarray, classes: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    """Which rows (n,) a draw takes: of all classes (n,), if there are classes. Raises ValueError if that is too rare."""
+    codes = np.zeros(len(s), dtype=np.int64) if classes is None else classes
     for _ in range(_MOST_DRAWS):
         is_drawn = rng.random(len(s)) < s
         if np.all(np.bincount(codes[is_drawn], minlength=codes.max() + 1) > 0):
             return is_drawn
-    lacks = "a class" if has_classes else "all rows"
+    lacks = "all rows" if classes is None else "a class"
     raise ValueError(
         f"{_MOST_DRAWS} draws of {np.sum(s):.3g} of {len(s)} rows on average all lack {lacks}: give a larger share, or a smaller "
         "step_size."

@@ -17,7 +17,7 @@ from .._columns import check_container, is_missing, shown
 from .._names import did_you_mean
 from .weights import name_of
 
-__all__ = ["RowLosses", "row_losses"]
+__all__ = ["RowLosses", "class_probabilities", "row_losses"]
 
 
 class RowLosses(NamedTuple):
@@ -54,6 +54,13 @@ class RowLosses(NamedTuple):
         low, high = self.bounds
         return RowLosses(f"neg_{self.name}", (-high, -low), lambda weights: -self.values(weights), self.kinds)
 
+    @property
+    def as_loss(self) -> RowLosses:
+        """The metric if less of it is better, otherwise negated; a function of the caller's own is a loss, whatever its name."""
+        is_own = self.bounds == (-_INFINITE, _INFINITE)
+        is_score = (self.name.removeprefix("neg_") in _SCORES) != self.name.startswith("neg_")
+        return self.negated if is_score and not is_own else self
+
 
 _PERCENT_FLOOR = np.finfo(np.float64).eps  # scikit-learn's divisor for y = 0
 _INFINITE = float("inf")
@@ -74,6 +81,7 @@ _OF_NUMBERS: dict[str, tuple[Callable[[Any, Any], np.ndarray], float]] = {
 }
 _OF_PROBABILITIES = ("log_loss", "brier")
 _NAMES = sorted([*_OF_CLASSES, *_OF_NUMBERS, *_OF_PROBABILITIES, "roc_auc"])
+_SCORES = ("accuracy", "roc_auc")
 _ALIASES = {"accuracy_score": "accuracy", "brier_score": "brier", "brier_score_loss": "brier", "roc_auc_score": "roc_auc"}
 
 
@@ -166,14 +174,22 @@ def _shown(metric: Any) -> str:
     return f"{name}({', '.join(bound)})"
 
 
-def _of_probabilities(name: str, model: Any, X: Any, y: np.ndarray) -> RowLosses:
+def class_probabilities(name: str, model: Any, X: Any, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (n, K) by the model, and whether the label of each row is each class (n, K), for the metric of this name.
+
+    Raises ValueError for a model without probabilities, and for labels that are no class of it.
+    """
     if not hasattr(model, "predict_proba"):
         raise ValueError(
             f"The metric {name!r} needs probabilities, and {type(model).__name__} has no predict_proba. Fit "
             f"CalibratedClassifierCV({type(model).__name__}()) instead, or use metric='accuracy'."
         )
     p = np.asarray(to_host(model.predict_proba(X)), dtype=np.float64)
-    is_class = _is_class(name, y, np.asarray(model.classes_))
+    return p, _is_class(name, y, np.asarray(model.classes_))
+
+
+def _of_probabilities(name: str, model: Any, X: Any, y: np.ndarray) -> RowLosses:
+    p, is_class = class_probabilities(name, model, X, y)
     if name == "log_loss":
         p = np.clip(p, np.finfo(p.dtype).eps, 1.0 - np.finfo(p.dtype).eps)
         return _constant(name, (0.0, _INFINITE), -np.log(np.sum(is_class * p, axis=1)))

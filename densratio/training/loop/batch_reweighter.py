@@ -175,8 +175,8 @@ class BatchReweighter(Reweighter):
         are_classes = takes_classes(self.loss) and isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point()
         is_outside = known_labels(y, prediction.shape[1])[1] if are_classes and waits_for(y.device) else None
         if is_outside is not None:
-            places = torch.arange(len(y)) if index is None else torch.as_tensor(index)
-            self.late_errors.note_labels(is_outside, places.to(y.device, torch.int64, non_blocking=True))
+            places = range(len(y)) if index is None else index
+            self.late_errors.note_labels(is_outside, positions_of(places, len(y), "val_index", y.device))
 
     def _checked(self, index: Any, losses: Tensor) -> RowBatch:
         """The rows of a batch with these losses (n,), checked: by a graph, if the device has one for such a batch."""

@@ -85,10 +85,9 @@ class CapturedCalls:
         """Whether the kind is to be captured; the graph called least gives way to a kind called far more often of late."""
         if self._calls[kind] <= _EAGER or len(self._graphs) < _MOST:
             return self._calls[kind] > _EAGER
-        least = min(
-            (known for known, graph in self._graphs.items() if graph is not None), key=self._calls.__getitem__, default=None
-        )
-        if least is None or self._calls[kind] <= 2 * self._calls[least] + _LEAD:
+        # Of a kind that could not be captured too: it would hold its place for good.
+        least = min(self._graphs, key=self._calls.__getitem__)
+        if self._calls[kind] <= 2 * self._calls[least] + _LEAD:
             return False
         # A graph that still runs is freed when it ends.
         del self._graphs[least]

@@ -52,7 +52,7 @@ class LabelCorrection(BatchReweighter):
     saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "n_passes", "last_pass")
 
     averages: Tensor
-    earlier: Tensor
+    earlier: Tensor | None
     corrected: Tensor
     threshold: Tensor
     n_corrected: Tensor
@@ -79,7 +79,8 @@ class LabelCorrection(BatchReweighter):
         # Number of passes that corrected labels, and the number of the last such pass.
         self.n_passes, self.last_pass = 0, -1
         self.register_buffer("averages", torch.zeros(n_train, n_classes))
-        self.register_buffer("earlier", torch.zeros(n_train if retroactive else 0, n_classes))
+        # Without the loss a checkpoint has no entry of it.
+        self.register_buffer("earlier", torch.zeros(n_train, n_classes) if retroactive else None)
         self.register_buffer("corrected", torch.full((n_train,), -1))
         self.register_buffer("threshold", torch.tensor(1.0 / _FIRST_OF_LRT if rule == "lrt" else _FIRST_OF_PLC))
         self.register_buffer("n_corrected", torch.zeros(()))
@@ -97,7 +98,7 @@ class LabelCorrection(BatchReweighter):
         self.n_corrected += rows.accept(rows.all(is_wrong).sum(), torch.zeros_like(self.n_corrected))
         rows.write(self.corrected, torch.where(stands, -1, now))
         added = torch.where(stands, 0.0, self.losses(batch.prediction, now))
-        if self.retroactive:
+        if self.earlier is not None:
             added = added + self.retroactive * _cross_entropy(batch.found["earlier"], batch.prediction)
         batch.found["added"] = added
         if begins:
@@ -131,7 +132,7 @@ class LabelCorrection(BatchReweighter):
         p = class_probabilities(batch.prediction.detach())
         batch.found["averages"] = self.averages[rows.positions].to(p.dtype)
         rows.write(self.averages, torch.lerp(p, batch.found["averages"], self.decay))
-        if self.retroactive:
+        if self.earlier is not None:
             batch.found["earlier"] = self.earlier[rows.positions].to(p.dtype)
             if self.is_warming_up or self._pass % _RETROACTIVE_PASSES == 0:
                 rows.write(self.earlier, p)

@@ -146,6 +146,9 @@ class StoredStep(nn.Module):
     def _stepped(self, batch: TwoSamples, start: Tensor, centers: Tensor | None, label: int) -> tuple[Tensor, Tensor]:
         """Weights (n,), in the dtype of the rows, and coefficients after the step from `start`."""
         source, target = batch.source, batch.target
+        if self.to_convergence:
+            # A solver would try all its iterations on NaN or infinity, of a batch that only the device knows to be unusable.
+            source, target = (batch.rows.accept(values, torch.zeros_like(values)) for values in (source, target))
         if self.potential is not None and self._needs_potential(batch):
             weights = self.potential.step(self._max_weight, self.ratio.n_steps, start, source, target, label)
             return weights, weights
