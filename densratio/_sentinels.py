@@ -31,7 +31,7 @@ def warn_of_sentinels(
     held: dict[float, list[str]] = {}
     known = {called: _names(X) for called, X in tables.items()}
     for name in dict.fromkeys(name for names in known.values() for name in names):
-        if name in drop or f"x{name}" in drop:
+        if name in drop or (isinstance(name, int) and f"x{name}" in drop):
             continue
         columns = {called: _column(X, name) for called, X in tables.items() if name in known[called]}
         columns = {called: values for called, values in columns.items() if values.dtype.kind in "iuf"}
