@@ -34,10 +34,10 @@ class LabelCorrection(BatchReweighter):
     n_classes : int, K. averages (n_train, K): the q_i. They do not sum to 1 at first, which does not affect the ratios.
     rule : "plc": the threshold starts at 0.3 and rises by 0.1, to at most 0.9, after each pass that corrected fewer than 0.1 % of
         the rows. "lrt": 1 / (1.2 + 0.02 t) in pass t = 1, 2, ... of correction.
-    decay in [0, 1) : 0.8 averages about the last five predictions, like PLC's window; LRT's has ten.
-    retroactive >= 0 : LRT's retroactive loss times this factor is added from the warm-up's end on; 1 as published. It is the cross
-        entropy -sum_k r_ik log p_ik with the row's prediction r_i in the last pass of the warm-up, renewed in each 40th pass of
-        correction: `earlier` (n_train, K). It keeps the model at what it knew before it memorizes wrong labels, which helps if
+    decay : in [0, 1); 0.8 averages about the last five predictions, like PLC's window; LRT's has ten.
+    retroactive : >= 0; LRT's retroactive loss times this factor is added from the warm-up's end on; 1 as published. It is the
+        cross entropy -sum_k r_ik log p_ik with the row's prediction r_i in the last pass of the warm-up, renewed in each 40th pass
+        of correction: `earlier` (n_train, K). It keeps the model at what it knew before it memorizes wrong labels, which helps if
         these are spread over all classes; if all wrong labels of a class are the same one, r_i has learned it too.
     warmup_epochs : initial passes on the given labels; 8 as published for PLC, 20 to 25 for LRT.
     loss : per-row loss of logits (n, K) and class labels (n,).
