@@ -28,6 +28,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from densratio.datasets import load_digits
+from densratio.demo import experiment
 from densratio.demo.experiment import NoiseExperiment, run_method
 from densratio.demo.peak_memory import peak_memory
 from densratio.training.baselines import Uniform
@@ -332,6 +333,19 @@ def test_an_experiment_runs_with_methods_of_two_trainings(name, digits):
     assert run.peak_memory > 0 and torch.equal(draws, before)
     again = run_method(name, 0, digits, config)
     assert again.accuracy == run.accuracy and np.array_equal(again.weights, run.weights)
+
+
+@pytest.mark.parametrize(("most", "n_threads"), [(64, 1), (63, 2)])
+def test_an_experiment_takes_one_thread_for_short_rows_and_leaves_the_number_as_it_was(digits, monkeypatch, most, n_threads):
+    monkeypatch.setattr(experiment, "_SHORT", most)
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        config = NoiseExperiment(methods=("uniform",), epochs=1, seeds=1, n_val=50, n_test=1300)
+        run_method("uniform", 0, digits, config, lambda _: seen.append(torch.get_num_threads()))
+        assert seen == [n_threads] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 # ---------------------------------------------------------------- the memory of a step

@@ -16,7 +16,7 @@ from .._arrays import to_device
 from .._names import did_you_mean
 from .._validation import check_count
 from ..datasets import ASYMMETRIC, Labelled, label_noise, transition_matrix
-from ..labels.epochs import seeded
+from ..labels.epochs import one_thread, seeded
 from ..labels.networks import small_network
 from ..training.loop.reweighter import Reweighter
 from ..training.loop.row_losses import RowLosses
@@ -26,6 +26,9 @@ from ..training.rules import irreducible_losses, margins
 from .peak_memory import peak_memory
 
 __all__ = ["NoiseExperiment", "Run", "Split", "endless_batches", "run_method", "split_rows", "summarize", "weighting_curves"]
+
+
+_SHORT = 256  # numbers of a row up to which a step is short
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,11 @@ def run_method(
     on training again.
     """
     split = split_rows(data, config, seed)
+    with one_thread(split.x[0].numel() <= _SHORT):
+        return _run(method, seed, split, config, on_epoch)
+
+
+def _run(method: str, seed: int, split: Split, config: NoiseExperiment, on_epoch: Callable[[float], None]) -> Run:
     if method not in TRAIN_TWICE:
         return _train(method, seed, split, config, config.epochs, on_epoch)
     first = _train("uniform", seed, split, config, config.epochs // 2, on_epoch)

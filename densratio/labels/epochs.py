@@ -1,4 +1,4 @@
-"""One epoch of a network, and draws from a seed that leave torch's global state as it was."""
+"""One epoch of a network, and draws and threads of torch whose global state is afterwards as it was."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..training.loop.draws import same_draws
 
-__all__ = ["drawn_order", "one_epoch", "seeded"]
+__all__ = ["drawn_order", "one_epoch", "one_thread", "seeded"]
 
 
 @contextmanager
@@ -21,6 +21,22 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
         set_seed = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
         set_seed(int(seed))
         yield
+
+
+@contextmanager
+def one_thread(is_short: bool) -> Iterator[None]:
+    """Use one thread of torch in the block if the steps of a training are short.
+
+    Threads that wait for each other gain little then: two take 1.2 times as long for the perceptron of a table, and .75 times for
+    convolutions of 8 x 8 pixels, but ten to a hundred times as long if other processes have the cores.
+    """
+    before = torch.get_num_threads()
+    if is_short:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def drawn_order(n: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:

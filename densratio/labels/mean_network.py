@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch.nn import functional
 from .._arrays import usable_device
 from .._scale import Scale
 from ..training.loop.model import device_of_model
-from .epochs import drawn_order, one_epoch, seeded
+from .epochs import drawn_order, one_epoch, one_thread, seeded
 from .image_network import moved
 from .networks import made_network, small_network
 
@@ -64,7 +63,7 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         x = np.asarray(X, dtype=np.float32)
         # In a column that is mostly one value rare values stay small; division by its standard deviation would enlarge them.
         self.scale_ = _one_scale(x) if self.one_unit or x.ndim != 2 else Scale.of((x, None))
-        with seeded(device, self.random_state), _one_thread(self.factory is None and x.ndim == 2):
+        with seeded(device, self.random_state), one_thread(self.factory is None and x.ndim == 2):
             self._train(self._scaled(x, device), torch.as_tensor(codes, device=device))
         return self
 
@@ -105,22 +104,6 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
 
     def _scaled(self, x: np.ndarray, device: torch.device) -> Tensor:
         return torch.as_tensor(self.scale_(x), device=device)
-
-
-@contextmanager
-def _one_thread(is_short: bool) -> Iterator[None]:
-    """Use one thread of torch in the block if the steps of a training are short.
-
-    Two threads that wait for each other take 1.2 times as long for the perceptron of a table, and a hundred times as long if
-    another process has one of two cores.
-    """
-    before = torch.get_num_threads()
-    if is_short:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _one_scale(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
