@@ -23,6 +23,7 @@ __all__ = [
 _ROUNDS, _MANY_ROUNDS, _STEPS = 7, 40, 5
 _LEAST_GAIN = 1.0  # least gain in log-likelihood over that many rounds
 _SOME_ROWS, _SOME_ROWS_A_CLASS = 5000, 200
+_TOGETHER = 1_000_000  # numbers of the powers of q that are held at once: on small tables it is calls that take the time
 _SUREST, _FEWEST_SURE = 0.2, 5  # share, and fewest, of the rows of a class
 MISTAKEN = 0.02  # error rate even of certain predictions, so that no clean row decides alone
 _LIKE = 0.8  # share of the wrong labels that a simpler T must explain
@@ -87,10 +88,10 @@ def fitted_confusion(rows: LabelRows, transition: np.ndarray, powers: np.ndarray
 
 
 def with_diagonal(wrong: np.ndarray) -> np.ndarray:
-    """T from its off-diagonal entries; for each class more labels are right than belong to any single other class."""
-    most = wrong.sum(axis=1, keepdims=True) + wrong.max(axis=1, keepdims=True)
+    """T (..., K, K) from its off-diagonal entries; for each class more labels are right than belong to any single other class."""
+    most = wrong.sum(axis=-1, keepdims=True) + wrong.max(axis=-1, keepdims=True)
     wrong = wrong * np.minimum(1.0, 0.99 / np.maximum(most, SMALLEST))
-    return wrong + np.diag(1.0 - wrong.sum(axis=1))
+    return wrong + np.eye(wrong.shape[-1]) * (1.0 - wrong.sum(axis=-1, keepdims=True))
 
 
 def _expected(rows: LabelRows) -> tuple[np.ndarray, float]:
@@ -115,7 +116,9 @@ def _rounds(rows: LabelRows, counts: np.ndarray, power: float, factors: np.ndarr
     for _ in range(most):
         transition = _pooled(counts)[0]
         log_q = rows.log_classes(transition)
-        fits = [_Round(*_counted(rows, rows.raised(log_q, p), transition), p) for p in power * factors]
+        n_together = max(1, _TOGETHER // log_q.size)
+        parts = np.split(power * factors, range(n_together, len(factors), n_together))
+        fits = (fit for powers in parts for fit in _counted(rows, log_q, powers, transition))
         found.append(max(fits, key=lambda fit: fit.value))
         if len(found) > _ROUNDS and found[-1].value < found[-1 - _ROUNDS].value + _LEAST_GAIN:
             break
@@ -142,41 +145,55 @@ def _surest(rows: LabelRows) -> np.ndarray:
     return rows.surest(n_surest)
 
 
-def _counted(rows: LabelRows, q: np.ndarray, transition: np.ndarray) -> tuple[float, np.ndarray]:
-    """Log-likelihood of the labels and counts (K, K) after a few steps of expectation-maximization."""
+def _counted(rows: LabelRows, log_q: np.ndarray, powers: np.ndarray, transition: np.ndarray) -> list[_Round]:
+    """A round with each of the powers (p,) of q: a few steps of expectation-maximization from T, in which q stays."""
     noisy = np.flatnonzero(~rows.is_clean)
-    unsure, q_unsure = (rows.take(noisy), q[noisy]) if len(noisy) < len(q) else (rows, q)
+    unsure = rows.take(noisy) if len(noisy) < len(log_q) else rows
+    raised = [rows.raised(log_q, power) for power in powers]
+    q_unsure = [q[noisy] for q in raised] if unsure is not rows else raised
+    transitions = np.repeat(transition[None], len(powers), axis=0)
     for _ in range(_STEPS):
-        joint = q_unsure * unsure.likelihood(transition)
-        joint *= (unsure.counts / joint.sum(axis=1))[:, None]
-        confusion = unsure.confusion(joint)
-        transition = _pooled(confusion)[0]
-    return log_likelihood(rows, q, transition), confusion
+        confusions = np.array([_joint_counts(unsure, q, own) for q, own in zip(q_unsure, transitions, strict=True)])
+        transitions = _pooled(confusions)[0]
+    values = [log_likelihood(rows, q, own) for q, own in zip(raised, transitions, strict=True)]
+    return [_Round(*each) for each in zip(values, confusions, powers, strict=True)]
 
 
-def _pooled(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """T from counts (K, K), the classes with a rate of their own (K,), and the number of rates besides the common one.
+def _joint_counts(rows: LabelRows, q: np.ndarray, transition: np.ndarray) -> np.ndarray:
+    """Expected counts (K, K) of given labels by true class under q and T."""
+    joint = q * rows.likelihood(transition)
+    joint *= (rows.counts / joint.sum(axis=1))[:, None]
+    return rows.confusion(joint)
+
+
+def _pooled(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """T from counts (..., K, K), the classes with a rate of their own (..., K), and the number of rates besides the common one.
 
     A class has the common rate of wrong labels unless it differs by more than chance. Its wrong labels are spread evenly over the
     other classes, except those that occur more often than chance.
     """
-    n_classes = len(confusion)
+    n_classes = confusion.shape[-1]
     off = ~np.eye(n_classes, dtype=bool)
-    size = confusion.sum(axis=1)
-    common = confusion[off].sum() / max(size.sum(), SMALLEST)
-    wrong = np.where(off, confusion + common / (n_classes - 1), 0.0)  # One more row: no rate is 0.
-    is_own = _differs(wrong.sum(axis=1), size * common)
-    common = wrong[~is_own].sum() / max(size[~is_own].sum(), 1.0) if not is_own.all() else common
-    rate = np.where(is_own, wrong.sum(axis=1), common * (size + 1.0))
-    is_large = off & _differs(wrong, rate[:, None] / (n_classes - 1)) & (wrong > rate[:, None] / (n_classes - 1)) & (n_classes > 2)
-    has_own = is_own | is_large.any(axis=1)
-    left = np.where(has_own, np.where(is_large, 0.0, wrong).sum(axis=1), rate) / np.maximum((off & ~is_large).sum(axis=1), 1)
-    transition = np.where(is_large, wrong, np.where(off, left[:, None], 0.0)) / (size + 1.0)[:, None]
-    return with_diagonal(transition), has_own, int(is_own.sum() + is_large.sum())
+    size = confusion.sum(axis=-1)
+    common = np.where(off, confusion, 0.0).sum(axis=(-2, -1)) / np.maximum(size.sum(axis=-1), SMALLEST)
+    wrong = np.where(off, confusion + common[..., None, None] / (n_classes - 1), 0.0)  # One more row: no rate is 0.
+    found = wrong.sum(axis=-1)
+    expected = size * common[..., None]
+    is_own = np.abs(found - expected) > _by_chance(expected)
+    of_others = np.where(is_own, 0.0, found).sum(axis=-1) / np.maximum(np.where(is_own, 0.0, size).sum(axis=-1), 1.0)
+    common = np.where(is_own.all(axis=-1), common, of_others)
+    rate = np.where(is_own, found, common[..., None] * (size + 1.0))
+    even = rate[..., None] / (n_classes - 1)
+    is_large = off & (wrong - even > _by_chance(even)) & (n_classes > 2)
+    has_own = is_own | is_large.any(axis=-1)
+    left = np.where(has_own, np.where(is_large, 0.0, wrong).sum(axis=-1), rate) / np.maximum((off & ~is_large).sum(axis=-1), 1)
+    transition = np.where(is_large, wrong, np.where(off, left[..., None], 0.0)) / (size + 1.0)[..., None]
+    return with_diagonal(transition), has_own, is_own.sum(axis=-1) + is_large.sum(axis=(-2, -1))
 
 
-def _differs(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    return np.abs(found - expected) > _DEVIATIONS * np.sqrt(expected + 1.0)
+def _by_chance(expected: np.ndarray) -> np.ndarray:
+    """How far a number of labels is off its expected value by chance."""
+    return _DEVIATIONS * np.sqrt(expected + 1.0)
 
 
 def log_likelihood(rows: LabelRows, q: np.ndarray, transition: np.ndarray) -> float:
