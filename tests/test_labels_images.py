@@ -15,7 +15,7 @@ from densratio.labels.encoding import as_numbers
 from densratio.labels.image_network import image_network, moved
 from densratio.labels.mean_network import MeanNetwork
 
-SIDE = 16
+SIDE = 14
 CROSS = np.array([[1, 0, 0, 0, 1], [0, 1, 0, 1, 0], [0, 0, 1, 0, 0], [0, 1, 0, 1, 0], [1, 0, 0, 0, 1]], dtype=float)
 SQUARE = np.array([[1, 1, 1, 1, 1], [1, 0, 0, 0, 1], [1, 0, 0, 0, 1], [1, 0, 0, 0, 1], [1, 1, 1, 1, 1]], dtype=float)
 ARROW = np.array([[0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 1, 0], [0, 0, 1, 0, 0]], dtype=float)
@@ -73,7 +73,7 @@ def test_wrong_labels_of_shapes_that_lie_anywhere_are_found(monkeypatch):
     labels = np.where(np.random.default_rng(1).random(240) < 0.2, 1 - true, true)
     issues = find_label_issues(images, labels, cv=2, n_repeats=1, random_state=0).sort_values("row")
     is_wrong = labels != true
-    # Other seeds give .983 to 1, and 31 to 46 of 43; pixels alone below .8.
+    # Other seeds give .988 to 1; pixels alone below .85.
     assert roc_auc_score(is_wrong, issues.score) > 0.97
     assert abs(issues.attrs["n_issues"] - is_wrong.sum()) <= 0.3 * is_wrong.sum()
     assert (issues.suggested_label[issues.is_issue] != issues.given_label[issues.is_issue]).all()
@@ -130,7 +130,7 @@ def test_the_classifier_learns_shapes_that_lie_anywhere_in_spite_of_wrong_labels
 
 
 def test_the_classifier_mirrors_no_images_whose_side_matters():
-    images, which = drawn(200, [ARROW, ARROW[:, ::-1]], seed=7)
+    images, which = drawn(160, [ARROW, ARROW[:, ::-1]], seed=7)
     model = NoisyLabelClassifier("uniform", max_iter=10).fit(images[:, :, :, None].repeat(3, axis=3), which)
     found = model.predict_proba(np.stack([images[:, :, ::-1]] * 3, axis=1))
     assert (found.argmax(axis=1) == 1 - which).mean() > 0.97  # the mirror images are the others
