@@ -85,17 +85,17 @@ def _with_gap(texts, gap):
 @pytest.mark.parametrize("container", [list, pd.Series, lambda texts: np.array(texts, dtype=object)])
 def test_a_missing_text_is_an_empty_one(texts, gap, container):
     rows, labels, _ = texts
-    quick, empty = NoisyLabelClassifier(max_iter=2), _with_gap(rows, "")
+    quick, empty = NoisyLabelClassifier("uniform", max_iter=2), _with_gap(rows, "")
     model = quick.fit(container(_with_gap(rows, gap)), labels)
     told = model.predict_proba(empty)
-    np.testing.assert_array_equal(told, NoisyLabelClassifier(max_iter=2).fit(empty, labels).predict_proba(empty))
+    np.testing.assert_array_equal(told, NoisyLabelClassifier("uniform", max_iter=2).fit(empty, labels).predict_proba(empty))
     np.testing.assert_allclose(model.predict_proba(container([gap, gap])), np.repeat(told[:1], 2, axis=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("column", [pl.Series, pa.array, lambda texts: pa.chunked_array([texts[:100], texts[100:]])])
 def test_texts_are_a_column_of_any_library(texts, column, quick_model):
     rows, labels, _ = texts
-    model = NoisyLabelClassifier(max_iter=2).fit(column(rows), labels)
+    model = NoisyLabelClassifier("uniform", max_iter=2).fit(column(rows), labels)
     np.testing.assert_array_equal(model.predict_proba(column(rows)), model.predict_proba(rows))
     frames = [find_label_issues(X, labels, n_repeats=1, random_state=0) for X in (column(rows), rows)]
     pd.testing.assert_frame_equal(*frames)
@@ -116,7 +116,7 @@ def test_an_array_that_holds_texts_is_read_as_a_frame(texts, columns, container,
     draw = np.random.default_rng(0)
     frame = pd.DataFrame({"text": rows, "kind": draw.choice(["p", "q"], 300), "size": draw.normal(size=300)})[columns]
     X = AS_ARRAY[container](frame)
-    quick = NoisyLabelClassifier(max_iter=2)
+    quick = NoisyLabelClassifier("uniform", max_iter=2)
     proba = quick.fit(frame, labels).predict_proba(frame[:20])
     np.testing.assert_array_equal(quick.fit(X, labels).predict_proba(X[:20]), proba)
     assert quick.n_features_in_ == len(columns) and not hasattr(quick, "feature_names_in_")
@@ -141,7 +141,7 @@ def test_a_frame_of_any_library_does_at_predict_what_it_does_at_fit(fitted, quic
     draw, y = np.random.default_rng(0), np.arange(60) % 2
     frame = pd.DataFrame({"a": y + draw.normal(size=60), "b": draw.integers(0, 9, 60)})
     clean = frame[:10], y[:10]
-    own, quick = FRAMES[fitted](frame), NoisyLabelClassifier(max_iter=2)
+    own, quick = FRAMES[fitted](frame), NoisyLabelClassifier("uniform", max_iter=2)
     models = [clone(quick).fit(own, y, clean=(X(clean[0]), clean[1])) for X in FRAMES.values()]
     for X in FRAMES.values():
         for model in models:
