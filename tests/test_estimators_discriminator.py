@@ -273,7 +273,7 @@ def test_sparse_columns_are_standardized_as_dense_ones(kind):
 @pytest.mark.parametrize("d", [1, 5])
 def test_a_log_linear_ratio_is_recovered_as_well_as_by_plain_logistic_regression(d):
     ours, plain = [], []
-    for seed in range(10):
+    for seed in range(5):
         shift = make_gaussian_shift(600, 400, d, shift=0.5, scale=1.0, random_state=seed)
         fresh = np.random.default_rng(1000 + seed).normal(size=(2000, d))
         truth = shift.ratio(fresh)
