@@ -9,6 +9,8 @@ from scipy.stats import norm
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.linear_model import HuberRegressor, LinearRegression, LogisticRegression
 from sklearn.metrics import average_precision_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.svm import LinearSVC
 
 from densratio import find_label_issues
 from densratio.labels.numbers import NumberModel, as_targets
@@ -196,6 +198,12 @@ BAD = {
     "infinite": (lambda: find_label_issues(ROWS, [np.inf, *ROWS[1:, 0]]), "labels must be finite; row 0 is not"),
     "equal": (lambda: find_label_issues(ROWS, np.full(20, 0.5)), "All targets are equal"),
     "model": (lambda: find_label_issues(ROWS, ROWS[:, 0], model="trees"), "model must be a scikit-learn regressor for numbers"),
+    "classifier": (lambda: find_label_issues(ROWS, ROWS[:, 0], model=LogisticRegression()), "is a classifier: pass a regressor"),
+    "margins": (lambda: find_label_issues(ROWS, ROWS[:, 0], model=LinearSVC()), r"LinearSVC\(\) is a classifier: pass a regressor"),
+    "search": (
+        lambda: find_label_issues(ROWS, ROWS[:, 0], model=GridSearchCV(LinearSVC(), {"C": [1.0]})),
+        'is a classifier: pass a regressor, or say that each number is a class, kind="classes"',
+    ),
     "rows": (lambda: find_label_issues(ROWS, ROWS[:9, 0]), "X has 20 rows and there are 9 labels"),
     "clean": (lambda: find_label_issues(ROWS, np.eye(20)[:, :2], clean=(ROWS, ROWS)), "clean must be row numbers or a mask"),
 }

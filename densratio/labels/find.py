@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator, is_classifier
 
 from .._arrays import is_sparse, to_host, usable_device
 from .._columns import check_container, is_frame, shown
@@ -256,6 +257,11 @@ def _regressor(model: Any) -> Any:
     _check_instance(model)
     if model is not None and not (hasattr(model, "predict") and hasattr(model, "fit")):
         raise ValueError(f"model must be a scikit-learn regressor for numbers; got {shown(model)}.")
+    if hasattr(model, "predict_proba") or (isinstance(model, BaseEstimator) and is_classifier(model)):
+        raise ValueError(
+            f"These labels are numbers, and model={shown(model)} is a classifier: pass a regressor, or say that each number is a "
+            'class, kind="classes".'
+        )
     return model
 
 
