@@ -57,6 +57,7 @@ BAD = {
     "a column more": ("age,income,score,y\n1,2,3,0\n4,5,6,1\n", ["only source.csv has 'y'", "--drop y", "--columns"]),
     "a column less": ("age,income\n1,2\n4,5\n", ["only target.csv has 'score'", "--drop score"]),
     "another spelling": ("Age,income,score\n1,2,3\n4,5,6\n", ["'Age' and 'age' look like one column"]),
+    "spaces between columns": ("age income\n 1  2\n10 20\n", ["source.csv has columns that are set apart by spaces alone"]),
     "a name missing": ("age,income,score,\n1,2,3,4\n4,5,6,7\n", ["only source.csv has 'Unnamed: 3'", "without a name"]),
 }
 

@@ -61,6 +61,26 @@ def test_the_wrong_labels_of_a_table_are_listed_first_with_a_page(files, few_ste
     assert "median of &lt;dog&gt;" in page.read_text() and "<dog>" not in page.read_text()
 
 
+def test_the_page_names_levels_and_dates_that_speak_against_a_label(tmp_path, few_steps):
+    """Row 0 is a cat by each column; texts that say nothing are not shown."""
+    is_cat = np.arange(60) % 2 == 0
+    day = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.where(is_cat, 0, 100) + np.arange(60) % 3, unit="D")
+    frame = pd.DataFrame({"sound": np.where(is_cat, "meow", "woof"), "born": day, "is_tame": is_cat, "place": "here"})
+    frame["sound"] = frame["sound"].where(np.arange(60) < 57)
+    kind = np.where(is_cat, "cat", "dog")
+    kind[0] = "dog"
+    frame.assign(kind=kind).to_csv(tmp_path / "x.csv", index=False)
+    page = tmp_path / "page.html"
+    result = call("labels", tmp_path / "x.csv", "--label", "kind", "--out", tmp_path / "i.csv", "--report", page)
+    assert result.exit_code == 0, result.output
+    (shown,) = re.findall(r"<td>0</td><td>dog</td><td>cat</td><td>[0-9.]+%</td><td>(.*?)</td>", page.read_text())
+    assert sorted(shown.split("; ")) == [
+        "born = 2024-01-01, median of dog 2024-04-11, of cat 2024-01-02",
+        "is_tame = True, as 3% of dog and 100% of cat",
+        "sound = meow, as 3% of dog and 97% of cat",
+    ]
+
+
 def test_the_page_of_numbers_shows_the_columns_beside_the_predicted_number(tmp_path):
     x = np.random.default_rng(0).normal(size=(100, 2))
     pd.DataFrame({"a": x[:, 0], "<b>": x[:, 1], "y": np.r_[1_250_000.0, 3 * x[1:, 0] + 0.1 * x[1:, 1]]}).to_csv(tmp_path / "x.csv")

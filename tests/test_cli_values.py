@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cli_cases import call, error_of, samples, weights
+from cli_cases import call, error_of, read_text, samples, weights
 from hypothesis import given
 from hypothesis import strategies as st
 
+from densratio import importance_weights
 from densratio.cli.numerals import numbers_in
 from densratio.cli.tables import Reading
 
@@ -109,6 +110,38 @@ def test_decimals_in_one_column_tell_what_the_commas_of_another_are(folder):
         Path(name).write_text("h;g\n0,1;1,234\n0,2;2,345\n0,3;1,456\n")
     said = error_of(folder, "source.csv", "target.csv")
     assert "--decimal , reads decimals." in said and "--thousands" not in said
+
+
+@pytest.mark.parametrize("gap", ["NA", "", " n/a "])
+def test_truth_values_with_gaps_are_truth_values(folder, gap):
+    """As R writes them: TRUE, FALSE and NA."""
+    write(lambda v: "TRUE" if v % 3 else "FALSE")
+    target = Path("target.csv").read_text()
+    write(lambda v: "TRUE" if v % 3 else "FALSE", lambda i, value: gap if i in (3, 9) else value)
+    Path("target.csv").write_text(target)
+    said = error_of(folder, "source.csv", "target.csv", "--drop", "job")
+    assert "source.csv: column 'x' has " in said and "on lines 5 and 11" in said and "--missing drop, --missing impute" in said
+    assert "column 'x'             one-hot: 'False', 'True', gaps as a level" in facts("--drop", "job", "--missing", "indicate")
+    texts = [pd.read_csv(name, dtype=str)["x"] for name in ("source.csv", "target.csv")]
+    frames = [column.map({"TRUE": True, "FALSE": False}).to_frame() for column in texts]
+    np.testing.assert_array_equal(read_text("weights.csv"), importance_weights(*frames).weights)
+
+
+def test_what_is_neither_true_nor_false_is_named_beside_truth_values(folder):
+    write(lambda v: "true" if v % 3 else "false")
+    target = Path("target.csv").read_text()
+    write(lambda v: "true" if v % 3 else "false", lambda i, value: "maybe" if i == 3 else value)
+    Path("target.csv").write_text(target)
+    said = error_of(folder, "source.csv", "target.csv", "--drop", "job", "--encode")
+    assert "column 'x' has 'maybe' on line 5 where true or false belongs; in target.csv the column holds true or false." in said
+
+
+def test_a_missing_text_is_no_code(folder):
+    write(lambda v: v)
+    for name in ("source.csv", "target.csv"):
+        pd.read_csv(name).assign(job=lambda frame: frame["job"].where(frame.index != 3)).to_csv(name, index=False)
+    said = error_of(folder, "source.csv", "target.csv", "--encode")
+    assert "column 'job' has no value on line 5" in said and said.endswith("out with --drop job.") and "--text" not in said
 
 
 def test_gaps_and_texts_are_told_at_once(folder):

@@ -18,6 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from densratio import importance_weights
 from densratio._scale import Scale
@@ -399,3 +401,20 @@ def test_two_columns_that_would_have_one_name_get_two():
     table[["k=a", 1, "1"]] = rng.normal(size=(30, 3))
     encoder = TableEncoder().set_output(transform="polars").fit_samples(table, table)
     assert encoder.transform(table).columns == ["k=a", "k=b", "k=a_", "1", "1_"]
+
+
+@pytest.mark.parametrize("y", [["a", "b", "c"] * 10, np.arange(30.0), np.zeros(30), np.eye(30), [None, 1, "a"] * 10])
+def test_a_target_that_is_no_domain_leaves_all_rows_in_one_sample(y):
+    """A Pipeline hands on the y that it learns to predict; a level in 2 of 30 rows is frequent, and in 1 of 10 it is not."""
+    frame = pd.DataFrame({"k": ["p", "q", "r", "r", "s"] * 2 + ["t"] * 20, "x": np.sqrt(np.arange(30))})
+    assert TableEncoder().fit(frame, y).columns_ == TableEncoder().fit(frame).columns_
+    with pytest.raises(ValueError, match="X has 30 rows, and y has shape "):
+        TableEncoder().fit(frame, y[:7])
+
+
+def test_an_encoder_in_a_pipeline_serves_classes_and_numbers():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"k": rng.choice(["a", "b", None], 90), "x": rng.normal(size=90)})
+    classes, numbers = frame["k"].fillna("c"), 3.0 * frame["x"] + (frame["k"] == "a")
+    assert make_pipeline(TableEncoder(), LogisticRegression()).fit(frame, classes).score(frame, classes) == 1.0
+    assert make_pipeline(TableEncoder(), LinearRegression()).fit(frame, numbers).score(frame, numbers) > 0.9999

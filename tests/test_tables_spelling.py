@@ -76,6 +76,13 @@ def as_texts(frame):
             "weeks",
             pd.date_range("2024-01-01", periods=20, freq="7D"),
         ),
+        ([f"01/{day:02d}/2024" for day in range(1, 21)], "dates in the form %m/%d/%Y", pd.to_datetime(DATES)),
+        ([f" {day}.1.2024" for day in range(1, 21)], "dates in the form %d.%m.%Y", pd.to_datetime(DATES)),
+        (
+            [f"Jan {day}, 2024 01:30" for day in range(1, 21)],
+            "dates in the form %b %d, %Y %H:%M",
+            pd.to_datetime(DATES) + pd.Timedelta(hours=1.5),
+        ),
         ([f"{number}.5%" for number in range(20)], "numbers with signs", np.arange(20) + 0.5),
         ([f"{number},000" for number in range(20)], "numbers with signs", 1000.0 * np.arange(20)),
     ],
@@ -95,9 +102,27 @@ def test_texts_that_all_read_as_numbers_or_dates_are_told_with_what_makes_them_s
     assert times > 1 or f"20 different texts, of which none is frequent: they read as {kind}" in use.reason
     code, category = re.search(rf"{kind}: (.*); or declare categories, (.*)[.]$", str(caught[0].message)).groups()
     column, level = (eval(each, {"pandas": pd, "polars": polars, "X": X}) for each in (code, category))
-    plain = partial(pd.to_datetime, utc=True) if kind in ("dates", "weeks") else np.asarray
+    plain = np.asarray if "numbers" in kind else partial(pd.to_datetime, utc=True)
     np.testing.assert_array_equal(plain(column.to_list()), plain(list(values) * times))
     assert "ategorical" in str(type(level.dtype)) and level.to_list() == texts * times
+
+
+def test_dates_that_fit_two_forms_are_told_with_both():
+    frame = pd.DataFrame({"k": ["01/02/2024", "03/04/2024"] * 10, "x": range(20)})
+    with pytest.warns(UserWarning, match="as dates in the form %m/%d/%Y, and also in %d/%m/%Y: pandas"):
+        TableEncoder(keep="x").fit(frame)
+
+
+@pytest.mark.parametrize("made", [lambda f: f, polars.from_pandas], ids=["pandas", "polars"])
+@pytest.mark.parametrize("levels", [["caf\u00e9", "cafe\u0301"], ["New York", "new  York"]])
+def test_levels_that_look_alike_are_told_with_what_makes_them_equal(made, levels):
+    X = made(pd.DataFrame({"k": levels * 20}))
+    with pytest.warns(UserWarning, match="which differ only in case, spaces or the form of Unicode") as caught:
+        TableEncoder().fit(X)
+    text = str(caught[0].message)
+    assert all(ascii(level) in text for level in levels)
+    code = re.search(r"make them equal: (.*)\.$", text)[1]
+    assert len(set(eval(code, {"X": X}))) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import product
 
 import cvxpy as cp
@@ -15,6 +16,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 from sklearn.compose import make_column_transformer
 from sklearn.dummy import DummyRegressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
@@ -264,3 +266,12 @@ def test_what_else_it_refuses():
 def test_rows_and_labels_of_other_numbers_are_refused():
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         learn_weights(LogisticRegression(), X, Y[:5], **VAL)
+
+
+def test_a_warning_of_each_training_is_given_once_with_how_many_gave_it():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        learn_weights(LogisticRegression(C=1e9, max_iter=1), X, Y, **VAL, n_steps=4, n_draws=3, random_state=0)
+    (warning,) = caught
+    assert warning.category is ConvergenceWarning and warning.filename == __file__
+    assert str(warning.message).endswith("(the first of 12 such warnings in 12 trainings)")

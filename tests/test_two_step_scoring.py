@@ -257,6 +257,7 @@ def plain_scorer(estimator, X, y):
         (make_scorer(plain_score), "The metric plain_score takes no sample_weight"),
         (lambda y, p, sample_weight=None: 0.0, r"The name of the metric <lambda> does not say.*make_scorer\(<lambda>, greater_is"),
         ("no such score", "no such score"),
+        ("rocauc", "scoring='rocauc' is no scorer of scikit-learn. Did you mean 'roc_auc'"),
         (["r2"], r"scoring must be None, a scorer's name, a scorer or a metric; got list.*\{name: make_iw_scorer\(ratio, name\)"),
         (make_iw_scorer(ones), "scoring is already importance-weighted"),
     ],

@@ -53,6 +53,11 @@ class Column(NamedTuple):
         known = {text: is_date(str(text)) for text in self.values.unique()}
         return self.is_present & self.values.map(known).to_numpy(dtype=bool)
 
+    @property
+    def is_truth(self) -> np.ndarray:
+        """The values (n,) of this column that say true or false, as texts or not."""
+        return self.is_present & np.array([str(value).strip() in (*_TRUE, *_FALSE) for value in self.values], dtype=bool)
+
     def texts(self, is_there: np.ndarray) -> list[str]:
         return [str(value) for value in self.values[is_there].unique()]
 
@@ -95,8 +100,9 @@ def shown(value: Any) -> str:
 def _spelled(column: Column, fills_gaps: bool, is_label: bool) -> Any:
     """The numbers, dates or booleans that all texts of a column spell, or all but the gaps; None if some text spells none."""
     values, is_stray = column.values, column.is_stray
-    if is_stray.any() and values[is_stray].isin([*_TRUE, *_FALSE]).all() and (is_stray == column.is_present).all():
-        return values.astype(object).map(lambda text: text in _TRUE, na_action="ignore")
+    is_truth = column.is_truth
+    if is_truth.any() and all(fills_gaps and is_gap(text) for text in column.texts(column.is_present & ~is_truth)):
+        return values.astype(object).where(is_truth, None).map(lambda text: text.strip() in _TRUE, na_action="ignore")
     if not is_label and (dates := _dates(column, fills_gaps)) is not None:
         return dates
     numbers = numbers_in(values, column.table.reading)

@@ -35,6 +35,7 @@ class Treatment(NamedTuple):
 class _Fault(NamedTuple):
     text: str
     hint: str = ""
+    is_gap: bool = False
 
 
 class Frames(NamedTuple):
@@ -72,8 +73,8 @@ def check_columns(pairs: Sequence[Sequence[Column]], choice: Choice, treatment: 
     """Raise ValueError for values of the columns that can't be used; each column is given for one table or several."""
     found = [(pair, list(_faults(pair, treatment))) for pair in pairs]
     wordy = [pair[0] for pair, faults in found if not faults and not treatment.takes(pair[0])]
-    if faulty := [pair for pair, faults in found if faults]:
-        said = _of_faults([fault for _, faults in found for fault in faults], faulty, choice, treatment)
+    if faulty := [(pair, faults) for pair, faults in found if faults]:
+        said = _of_faults(faulty, choice, treatment)
         texts = [column.name for column in wordy if column.is_text]
         raise ValueError(said + (f" Text, in {quoted(texts)}, needs --encode." if texts else ""))
     if wordy:
@@ -85,7 +86,8 @@ def check_columns(pairs: Sequence[Sequence[Column]], choice: Choice, treatment: 
         raise ValueError(f"Not numbers, in {wordy[0].table.path}: {described}. {remedy}.")
 
 
-def _of_faults(faults: list[_Fault], faulty: Sequence[Sequence[Column]], choice: Choice, treatment: Treatment) -> str:
+def _of_faults(faulty: Sequence[tuple[Sequence[Column], list[_Fault]]], choice: Choice, treatment: Treatment) -> str:
+    faults = [fault for _, of_pair in faulty for fault in of_pair]
     sentences = [fault.text for fault in faults[:_MOST_FAULTS]]
     if len(faults) > _MOST_FAULTS:
         sentences.append(f"And {len(faults) - _MOST_FAULTS} more.")
@@ -93,8 +95,11 @@ def _of_faults(faults: list[_Fault], faulty: Sequence[Sequence[Column]], choice:
     # One column with decimals shows the meaning of the commas in the others.
     are_decimals = any(hint.startswith("--decimal") for hint in hints)
     sentences += [hint for hint in hints if not (are_decimals and hint.startswith("--thousands") and "--decimal" in hint)]
-    out = f"Repair these values or leave the column{'s' * (len(faulty) > 1)} out {choice.without([p[0].name for p in faulty])}"
-    codes = [pair[0].name for pair in faulty if treatment.encode and any(column.is_text for column in pair)]
+    names = [pair[0].name for pair, _ in faulty]
+    out = f"Repair these values or leave the column{'s' * (len(names) > 1)} out {choice.without(names)}"
+    # As text a gap is a gap still.
+    odd = [pair for pair, of_pair in faulty if not all(fault.is_gap for fault in of_pair)]
+    codes = [pair[0].name for pair in odd if treatment.encode and any(column.is_text for column in pair)]
     declared = f", or declare codes with --text {as_argument(codes)}" if codes else ""
     return " ".join([*sentences, f"{out}{declared}."])
 
@@ -134,14 +139,16 @@ def _misplaced(column: Column, is_stray: np.ndarray, kind: str, instead: Column 
     texts = column.texts(is_stray)
     words = disguise(texts, column.table.reading) if kind == "number" else None
     hint = _ON_MISSING if all(map(is_gap, texts)) else f"{words}." if words else ""
-    there = "" if instead is None else f"; in {instead.table.path} the column holds {kind}s"
-    return _Fault(f"{column.where} has {column.example(is_stray)} where a {kind} belongs{there}.", hint)
+    article, ending = ("", "") if kind == "true or false" else ("a ", "s")
+    there = "" if instead is None else f"; in {instead.table.path} the column holds {kind}{ending}"
+    return _Fault(f"{column.where} has {column.example(is_stray)} where {article}{kind} belongs{there}.", hint)
 
 
 def _mixed(typed: Column, other: Column) -> _Fault:
-    kind = {"numbers": "number", "dates": "date", "zoned dates": "date"}.get(typed.kind)
+    kind = {"numbers": "number", "dates": "date", "zoned dates": "date", "booleans": "true or false"}.get(typed.kind)
     if kind is not None and other.is_text:
-        is_stray = other.is_present & ~other.is_date if kind == "date" else other.is_stray
+        is_known = {"date": other.is_date, "true or false": other.is_truth}.get(kind, ~other.is_stray)
+        is_stray = other.is_present & ~is_known
         if is_stray.any():
             return _misplaced(other, is_stray, kind, typed)
     held = KINDS.get(typed.kind, LISTS), KINDS.get(other.kind, LISTS)
@@ -152,9 +159,9 @@ def _gaps(column: Column, treatment: Treatment) -> Iterator[_Fault]:
     is_missing = ~column.is_present
     # The encoder leaves out empty columns, or marks the gaps if only one file has no value.
     if is_missing.all() and treatment.missing != "indicate":
-        yield _Fault(f"{column.where} has no value at all.")
+        yield _Fault(f"{column.where} has no value at all.", is_gap=True)
     elif is_missing.any() and not treatment.missing:
-        yield _Fault(f"{column.where} has no value on {column.places(is_missing)}.", _ON_MISSING)
+        yield _Fault(f"{column.where} has no value on {column.places(is_missing)}.", _ON_MISSING, is_gap=True)
     if column.kind == "numbers":
         is_infinite = np.isinf(column.values.to_numpy(dtype=np.float64, na_value=np.nan))
         if is_infinite.any():

@@ -27,6 +27,7 @@ __all__ = [
     "as_numbers",
     "encoder_of",
     "encodes_itself",
+    "free_text",
     "joined_rows",
     "table_of_texts",
 ]
@@ -44,7 +45,7 @@ class FrameEncoder:
         names = column_names(X)
         if not names:
             raise ValueError("X has no columns: it needs at least one that tells rows apart.")
-        self.texts = {name: _text_pipeline(texts) for name in names if (texts := _free_text(_column(X, name))) is not None}
+        self.texts = {name: _text_pipeline(texts) for name in names if (texts := free_text(_column(X, name))) is not None}
         is_all = len(self.texts) == len(names)
         self.others = None if is_all else TableEncoder(drop=list(self.texts)).set_output(transform="default").fit_samples(X, X)
         return self
@@ -80,7 +81,7 @@ def table_of_texts(X: Any) -> np.ndarray | None:
     return values if numbers_spelled(texts) is None else None
 
 
-def _free_text(column: Any) -> list[str] | None:
+def free_text(column: Any) -> list[str] | None:
     """Texts (n,) of a column that holds sentences, not names of categories; None for another column."""
     if isinstance(column, np.ndarray) and column.dtype.kind in "fiub":
         return None

@@ -12,7 +12,7 @@ import numpy as np
 from .._arrays import to_host
 from .._columns import check_container, check_no_fractions, check_none_missing, is_frame, is_missing, shown
 from ..tables.reading import column_names, objects
-from ..tables.spelling import twins
+from ..tables.spelling import told_apart, twins
 
 __all__ = ["check_no_gaps", "check_one_each", "class_codes", "clean_rows", "label_array", "warn_of_labels", "warn_of_spellings"]
 
@@ -77,11 +77,11 @@ def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarra
 
 
 def warn_of_spellings(classes: np.ndarray, stacklevel: int) -> None:
-    """Warn of classes (K,) that differ in case or surrounding spaces alone."""
+    """Warn of classes (K,) that differ in case, spaces or the form of Unicode alone."""
     if same := twins([name for name in classes.tolist() if isinstance(name, str)]):
         warnings.warn(
-            f"Labels have the classes {', '.join(map(repr, same))}, which differ only in case or spaces. If they are one class, "
-            "make them equal, as by [label.strip().lower() for label in labels].",
+            f"Labels have the classes {told_apart(same)}. If they are one class, make them equal, as by "
+            '[" ".join(unicodedata.normalize("NFKC", label).split()).lower() for label in labels].',
             UserWarning,
             stacklevel=stacklevel + 1,
         )

@@ -13,7 +13,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import is_frame, shown
+from .._arrays import to_host
+from .._columns import check_container, is_frame, shown
 from .._estimator import Estimator
 from .._names import alike, nearest
 from .._scale import as_counts
@@ -64,9 +65,12 @@ class TableEncoder(TransformerMixin, Estimator):
         self.keep = keep
 
     def fit(self, X: Any, y: Any = None) -> TableEncoder:
-        """Learn from one table X (n, d); the smaller value of y (n,) marks source rows, the other one target rows."""
+        """Learn from one table X (n, d); the smaller value of y (n,) marks source rows, the other one target rows.
+
+        Any other y, such as the classes or numbers that a Pipeline learns to predict, leaves all rows in one sample.
+        """
         X = table_of(X, "X")
-        if y is None:
+        if y is None or not _has_two_values(y, X.shape[0]):
             return self.fit_samples(X, X)
         is_source = split_domains(BaseEstimator(), np.zeros((X.shape[0], 1)), y, reset=True)[1]
         return self.fit_samples(*(_safe_indexing(X, np.flatnonzero(rows)) for rows in (is_source, ~is_source)))
@@ -216,6 +220,15 @@ def source_counts(sample_weight: Any, n_rows: int) -> np.ndarray | None:
     if weight is not None and weight.max() == 0.0:
         raise ValueError("sample_weight is 0 in every source row: at least one must be positive.")
     return None if weight is None else as_counts(weight)
+
+
+def _has_two_values(y: Any, n_rows: int) -> bool:
+    """Whether y (n,) can be domain labels. Raises ValueError for another number of rows."""
+    labels = np.asarray(to_host(check_container(y, "y")))
+    if labels.shape[:1] != (n_rows,):
+        raise ValueError(f"X has {n_rows} rows, and y has shape {labels.shape}: pass one value for each row.")
+    # Distinct objects of several types can't be sorted.
+    return labels.size == n_rows and len(set(labels.ravel().tolist())) == 2
 
 
 def as_names(drop: Any) -> list[Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Collection, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,12 +13,26 @@ import numpy as np
 
 from .._columns import is_frame, is_polars, is_real, library_of
 
-__all__ = ["Advice", "advice_on_texts", "conversion", "is_date", "kind_of_texts", "numbers_spelled", "spells_number", "twins"]
+__all__ = [
+    "Advice",
+    "advice_on_texts",
+    "conversion",
+    "is_date",
+    "kind_of_texts",
+    "numbers_spelled",
+    "spells_number",
+    "told_apart",
+    "twins",
+]
 
 _CODE = re.compile(r"[+-]?0\d")  # 01234 is a code, in which 01 and 1 differ
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
 _WEEK = re.compile(r"\d{4}-W\d\d")
 _MARKED = re.compile(r"[+-]?[$€£]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?\s?[%$€£]?")
+_DAYS = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y",
+         "%d %B %Y", "%B %d, %Y")  # fmt: skip
+_FORMS = [day + time for time in ("", " %H:%M", " %H:%M:%S") for day in _DAYS]
+_IN_FORM = "dates in the form "
 _IN_PANDAS = {
     "numbers": "{at}.astype(float)",
     "dates": 'pandas.to_datetime({at}.str.strip(), format="ISO8601", utc=True)',
@@ -27,6 +42,7 @@ _IN_PANDAS = {
     "numbers and gaps": 'pandas.to_numeric({at}, errors="coerce")',
     "categories": '{at}.astype("category")',
     "plain texts": "{at}.str.strip().str.lower()",
+    "composed texts": '{at}.str.normalize("NFKC").str.split().str.join(" ").str.lower()',
     "texts": "{at}.astype(str)",
     "zoned dates": '{at}.dt.tz_localize("UTC")',
 }
@@ -39,6 +55,7 @@ _IN_POLARS = {
     "numbers and gaps": "{at}.cast(polars.String).str.strip_chars().cast(polars.Float64, strict=False)",
     "categories": "{at}.cast(polars.Categorical)",
     "plain texts": "{at}.str.strip_chars().str.to_lowercase()",
+    "composed texts": r'{at}.str.normalize("NFKC").str.strip_chars().str.replace_all(r"\s+", " ").str.to_lowercase()',
     "texts": "{at}.cast(polars.String)",
     "zoned dates": '{at}.dt.replace_time_zone("UTC")',
 }
@@ -77,9 +94,19 @@ def is_date(text: str) -> bool:
 def _code(kind: str, X: Any, name: Any) -> str:
     """Code that makes of a column of X, in words of its library, what a kind of `_IN_PANDAS` says."""
     if is_polars(X):
-        return _IN_POLARS[kind].format(at=f"X[{name!r}]")
+        return _template(_IN_POLARS, kind).format(at=f"X[{name!r}]")
     frame = "X" if library_of(X) == "pandas" else "X.to_pandas()" if is_frame(X) else "pandas.DataFrame(X)"
-    return _IN_PANDAS[kind].format(at=f"{frame}[{name if is_frame(X) else int(name[1:])!r}]")
+    return _template(_IN_PANDAS, kind).format(at=f"{frame}[{name if is_frame(X) else int(name[1:])!r}]")
+
+
+def _template(codes: Mapping[str, str], kind: str) -> str:
+    """The code for a kind; dates in a form that is not ISO's have their form in the kind."""
+    if not kind.startswith(_IN_FORM):
+        return codes[kind]
+    form = kind.removeprefix(_IN_FORM)
+    if codes is _IN_POLARS:
+        return f'{{at}}.str.strip_chars().str.to_datetime("{form}")'
+    return f'pandas.to_datetime({{at}}.str.strip(), format="{form}")'
 
 
 def conversion(kind: str, X: Any, name: Any, table: str) -> str:
@@ -96,8 +123,10 @@ def conversion(kind: str, X: Any, name: Any, table: str) -> str:
 def kind_of_texts(texts: Collection[str]) -> str | None:
     """What all of these distinct texts spell, a kind of `_IN_PANDAS`, or None if some text is neither number nor date.
 
-    Numbers that begin with 0, such as 01234, are codes.
+    Numbers that begin with 0, such as 01234, are codes. Dates that fit two forms, as 03/04/2024 does, have the first of `_DAYS`.
     """
+    if forms := _forms_of_dates(texts):
+        return _IN_FORM + forms[0]
     if any(map(_CODE.match, texts)):
         return None
     tests: dict[str, Callable[[str], Any]] = {
@@ -107,6 +136,19 @@ def kind_of_texts(texts: Collection[str]) -> str | None:
         "numbers with signs": _MARKED.fullmatch,
     }
     return next((kind for kind, is_one in tests.items() if all(map(is_one, texts))), None)
+
+
+def _forms_of_dates(texts: Collection[str]) -> list[str]:
+    """The forms, as `datetime.strptime` takes them, in each of which all of the texts are dates; that of ISO is none of them."""
+    return [form for form in _FORMS if texts and all(_has_form(text.strip(), form) for text in texts)]
+
+
+def _has_form(text: str, form: str) -> bool:
+    try:
+        datetime.datetime.strptime(text, form)
+    except ValueError:
+        return False
+    return True
 
 
 class Advice(str):
@@ -134,21 +176,34 @@ def advice_on_texts(X: Any, name: Any, samples: Sequence[Sequence[Any]]) -> Advi
             )
     texts = {str(value) for values in samples for value in values}
     if same := twins(texts):
+        how = "plain texts" if len(set(map(_plain, same))) == 1 else "composed texts"
         return Advice(
-            f"Column {name!r} has the levels {', '.join(map(repr, same))}, which differ only in case or spaces",
-            f". If they are one level, make them equal{there[1:]}: {code('plain texts')}.",
+            f"Column {name!r} has the levels {told_apart(same)}",
+            f". If they are one level, make them equal{there[1:]}: {code(how)}.",
         )
     if not texts or (kind := kind_of_texts(texts)) is None:
         return None
+    others = "".join(f", and also in {form}" for form in _forms_of_dates(texts)[1:])
     return Advice(
-        f"Column {name!r} holds text, such as {min(texts)!r}, and is taken for categories. All of it reads as {kind}",
+        f"Column {name!r} holds text, such as {min(texts)!r}, and is taken for categories. All of it reads as {kind}{others}",
         f": {code(kind)}{there}; or declare categories, {code('categories')}.",
     )
 
 
 def twins(texts: Collection[str]) -> list[str]:
-    """The first texts that differ only in case and surrounding spaces, or none."""
+    """The first texts that differ only in case, spaces and the form of Unicode, such as e and an accent for one letter, or none."""
     spellings: dict[str, list[str]] = {}
     for text in sorted(texts):
-        spellings.setdefault(text.strip().lower(), []).append(text)
+        spellings.setdefault(" ".join(unicodedata.normalize("NFKC", text).split()).lower(), []).append(text)
     return next((same for same in spellings.values() if len(same) > 1), [])
+
+
+def told_apart(same: Sequence[str]) -> str:
+    """Some `twins` in quotes and what they differ in; the codes of characters that look alike are spelled out."""
+    if len(set(map(_plain, same))) == 1:
+        return f"{', '.join(map(repr, same))}, which differ only in case or spaces"
+    return f"{', '.join(map(ascii, same))}, which differ only in case, spaces or the form of Unicode (NFC, NFD)"
+
+
+def _plain(text: str) -> str:
+    return text.strip().lower()

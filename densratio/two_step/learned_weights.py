@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -119,12 +121,24 @@ def learn_weights(
     rng, n = np.random.default_rng(seed_of(random_state)), len(train.y)
     classes = np.unique(train.y, return_inverse=True)[1] if is_classifier(estimator) and train.y.ndim == 1 else None
     s, means = np.full(n, float(share)), []
-    for _ in ticked(range(n_steps), n_steps, "learn_weights"):
-        draws = np.array([_drawn(s, classes, rng) for _ in range(n_draws)])
-        risks = np.array([outer.risk_of(train.fitted(estimator, is_drawn)) for is_drawn in draws])
-        s = _stepped(s, risks, draws, step_size, share * n)
-        means.append(float(np.mean(risks)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in ticked(range(n_steps), n_steps, "learn_weights"):
+            draws = np.array([_drawn(s, classes, rng) for _ in range(n_draws)])
+            risks = np.array([outer.risk_of(train.fitted(estimator, is_drawn)) for is_drawn in draws])
+            s = _stepped(s, risks, draws, step_size, share * n)
+            means.append(float(np.mean(risks)))
+    _warn_once(caught, n_steps * n_draws)
     return LearnedWeights(s, np.array(means))
+
+
+def _warn_once(caught: Sequence[warnings.WarningMessage], n_fits: int) -> None:
+    """Give the first warning from each line of code that warned, with its number among n_fits trainings: not a thousand times."""
+    count = Counter((warning.category, warning.filename, warning.lineno) for warning in caught)
+    first = {(warning.category, warning.filename, warning.lineno): warning for warning in reversed(caught)}
+    for place, n in count.items():
+        text = str(first[place].message)
+        warnings.warn(f"{text}\n(the first of {n} such warnings in {n_fits} trainings)", place[0], stacklevel=3)
 
 
 def policy_gradient(risks: np.ndarray, draws: np.ndarray) -> np.ndarray:

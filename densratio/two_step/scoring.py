@@ -9,6 +9,7 @@ from typing import Any
 from sklearn.metrics import get_scorer, get_scorer_names, make_scorer
 
 from .._columns import check_container
+from .._names import did_you_mean
 from .reach import takes_any_name, takes_sample_weight
 from .weights import check_ratio, name_of, row_weights
 
@@ -79,12 +80,22 @@ def _weightable_scorer(scoring: Any) -> Callable[..., float]:
         )
     if isinstance(scoring, ImportanceWeightedScorer):
         raise ValueError("scoring is already importance-weighted; weighting it again would use the squared ratio.")
-    scorer: Any = get_scorer(scoring) if isinstance(scoring, str) else scoring
+    scorer: Any = scorer_of(scoring) if isinstance(scoring, str) else scoring
     if _is_metric(scorer):
         scorer = _scorer_of_metric(scorer)
     metric = getattr(scorer, "_score_func", scorer)
     _check_takes_weights(metric, f"The metric {name_of(metric)}")
     return scorer
+
+
+def scorer_of(name: str) -> Any:
+    """scikit-learn's scorer with this name. Raises ValueError with the names like it."""
+    if name not in get_scorer_names():
+        raise ValueError(
+            f"scoring={name!r} is no scorer of scikit-learn.{did_you_mean(name, get_scorer_names())} "
+            "sklearn.metrics.get_scorer_names() lists them."
+        )
+    return get_scorer(name)
 
 
 def _is_metric(scoring: Any) -> bool:

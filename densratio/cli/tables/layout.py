@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["HEAD", "is_data", "is_numeral", "layout"]
+__all__ = ["HEAD", "is_data", "is_numeral", "is_spaced", "layout"]
 
 HEAD = 2**16  # characters from which the layout is determined
 _SEPARATORS = ",;\t|"
@@ -52,6 +52,14 @@ def is_data(names: Sequence[str]) -> bool:
     given = [name for name in names if name]
     numbered = [[str(i) for i in range(start, start + len(given))] for start in (0, 1)]
     return bool(given) and all(is_numeral(name) for name in given) and given not in numbered
+
+
+def is_spaced(head: str) -> bool:
+    """Whether each line is as many words as the header, and every row has a number: a table with spaces between its columns."""
+    header, *rows = [line.split() for line in head.splitlines() if line.strip()]
+    # The head may cut the last line short.
+    rows = rows[:-1] if len(head) == HEAD else rows
+    return len(header) > 1 and all(len(row) == len(header) and any(map(is_numeral, row)) for row in rows) and bool(rows)
 
 
 def _records(head: str, separator: str) -> list[tuple[int, list[str]]]:

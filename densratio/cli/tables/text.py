@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .base import Reading, Table
-from .layout import HEAD, is_data, is_numeral, layout
+from .layout import HEAD, is_data, is_numeral, is_spaced, layout
 
 __all__ = ["TextTable", "is_numeral"]
 
@@ -66,6 +66,8 @@ class TextTable(Table):
                 f"{path} has no header: its first line is data ({', '.join(self.names[:4])}{', ...' * (len(self.names) > 4)}). "
                 "Put a line with the column names above it."
             )
+        if len(self.names) == 1 and is_spaced(head):
+            raise ValueError(f"{path} has columns that are set apart by spaces alone: write it with commas or tabs between them.")
         # These are pandas' names, by which a person can drop the columns.
         self.names = tuple(name or f"Unnamed: {i}" for i, name in enumerate(self.names))
         self._check_names()
