@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from densratio.training import DIW, DynamicReweighter, Reweighter, Uniform, ValidationOnly
+from densratio.training import DIW, CoTeaching, DynamicReweighter, Reweighter, Uniform, ValidationOnly
 from densratio.training.registry import METHODS as NAMED
 from densratio.training.registry import Ingredients, title_of
 
@@ -113,6 +113,12 @@ def _cross_fitted(method: Method, experiment: Experiment, sizes: Sizes) -> Rewei
     return _fixed(sizes.right())
 
 
+def _cross_fitted_two(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
+    both = CoTeaching(sizes.given.n_train, sizes.given.model, sizes.given.optimizer, forget_rate=0.0)
+    both.set_base_weights(sizes.right())
+    return both
+
+
 def _fixed(weights: np.ndarray) -> Reweighter:
     plain = Uniform(len(weights))
     plain.set_base_weights(weights)
@@ -131,9 +137,13 @@ _BASELINES = ("val_only", "uniform", "random")
 PLAIN = "plain"
 """The mean loss without a reweighter."""
 _OF_THE_EXPERIMENT = {"diw": _diw("auto"), "diw_cvxpy": _diw("cvxpy"), **dict.fromkeys((*ADIW, "sliced", "auto"), _adiw)}
-OF_ROWS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {"right_rows": _right_rows, "cross_fitted": _cross_fitted}
+OF_ROWS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
+    "right_rows": _right_rows,
+    "cross_fitted": _cross_fitted,
+    "cross_fitted_two": _cross_fitted_two,
+}
 """Weights that stay: 1 or 0 for right and wrong labels, which no method is told; and P(label right) by two rounds of
-cross-fitting, as NoisyLabelClassifier weighs rows.
+cross-fitting, as NoisyLabelClassifier weighs rows, for one network, or for two that are drawn apart.
 """
 METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
     **dict.fromkeys(_BASELINES, _as_in_the_library),
@@ -153,6 +163,7 @@ _TITLES = {
     PLAIN: "Plain loop, no reweighter",
     "right_rows": "Right rows alone",
     "cross_fitted": "Cross-fitted",
+    "cross_fitted_two": "Cross-fitted, two networks",
     REBUILT: "DIW, validation loader rebuilt",
     "kmm": "ADIW-KM",
     "kliep": "ADIW-KL",

@@ -19,6 +19,7 @@ from densratio.labels.training import Plan, label_model
 from densratio.training import endless
 from densratio.training.loop.data import DeviceData
 from densratio.training.loop.validation_pass import evaluation
+from densratio.training.noisy_labels.peer import WithPeer
 from densratio.training.registry import Ingredients
 from densratio.training.rules import irreducible_losses, margins
 
@@ -41,7 +42,8 @@ class Session:
     """Model, optimizer, reweighter, batches and history of one method with one seed.
 
     history: for each epoch that is done, "accuracy" on the test rows, its mean over the classes, "class_accuracy", "val_accuracy"
-    on the validation rows, the mean weighted "loss", and "seconds" of its training.
+    on the validation rows, the mean weighted "loss", and "seconds" of its training; for a method of two networks also
+    "both_accuracy", that of the mean of their probabilities.
     """
 
     def __init__(
@@ -144,12 +146,12 @@ class Session:
         return self._counts(self.test)
 
     @torch.no_grad()
-    def _counts(self, data: DeviceData) -> Tensor:
+    def _counts(self, data: DeviceData, predict: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         self.model.eval()
         counts = torch.zeros(self.n_classes**2, dtype=torch.float64, device=self.device)
         for x, y, _ in data:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
-                found = self.model(x).argmax(dim=1)
+                found = (predict or self.model)(x).argmax(dim=1)
             counts.index_add_(0, y * self.n_classes + found, torch.ones_like(y, dtype=counts.dtype))
         self.model.train()
         return counts.cpu().reshape(self.n_classes, self.n_classes)
@@ -158,6 +160,11 @@ class Session:
         """Bytes that a batch takes at its peak, a due one among them; they are trained on, so ask when all is done."""
         sizes = [peak_memory(lambda: self.step(next(iter(self.train))), self.device) for _ in range(self.cycle)]
         return max((size for size in sizes if size is not None), default=None)
+
+    def _of_both(self, x: Tensor) -> Tensor:
+        """Mean of the probabilities of the model and its peer, both in eval mode."""
+        peer = self.reweighter.peer_prediction(self.model, x, leaves_trace=False)  # type: ignore[operator]
+        return (self.model(x).softmax(dim=1) + peer.softmax(dim=1)) / 2.0
 
     # ------------------------------------------------------------ stop and resume
 
@@ -190,6 +197,9 @@ class Session:
             "accuracy": accuracy, "class_accuracy": class_accuracy, "loss": loss / self._batches, "seconds": self._seconds,
             "val_accuracy": float(val_counts.trace() / val_counts.sum()),
         }  # fmt: skip
+        if isinstance(self.reweighter, WithPeer):
+            counts = self._counts(self.test, self._of_both)
+            values["both_accuracy"] = float(counts.trace() / counts.sum())
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)
         self._loss, self._seconds, self._batches = torch.zeros_like(self._loss), 0.0, 0

@@ -92,6 +92,7 @@ def accuracy_row(name: str, methods: dict[str, list[Record]]) -> Row:
         "accuracy, %": f"{_mean(scores):.2f}",
         "deviation": f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else None,
         "mean over classes, %": _class_accuracy(runs),
+        **({"both networks, %": _of_both(runs)} if any(map(_are_two, methods.values())) else {}),
         "above Uniform, points": f"{_mean(scores) - _mean(base):+.2f}" if base and scores else None,
         "the paper's, %": None if figure is None else str(figure),
         "as good as the best": _is_best(runs, methods),
@@ -104,6 +105,15 @@ def accuracy_row(name: str, methods: dict[str, list[Record]]) -> Row:
         "epochs": f"{min(epochs)} of {identity['epochs']}",
         "seeds": len(runs),
     }
+
+
+def _of_both(runs: list[Record]) -> str | None:
+    """Mean and deviation of `last_epochs` for the mean of both networks' probabilities; None for methods of one network."""
+    return _with_spread([100.0 * _mean(run["history"]["both_accuracy"][-LAST:]) for run in runs]) if _are_two(runs) else None
+
+
+def _are_two(runs: list[Record]) -> bool:
+    return all("both_accuracy" in run["history"] for run in runs)
 
 
 def class_row(name: str, runs: list[Record]) -> Row | None:
@@ -204,6 +214,10 @@ def _stopped_early(runs: list[Record]) -> str | None:
     if not all(run["history"].get("val_accuracy") for run in runs):
         return None
     scores = [100 * run["history"]["accuracy"][int(np.argmax(run["history"]["val_accuracy"]))] for run in runs]
+    return _with_spread(scores)
+
+
+def _with_spread(scores: list[float]) -> str:
     return f"{_mean(scores):.2f}" + (f" ({statistics.stdev(scores):.2f})" if len(scores) > 1 else "")
 
 
