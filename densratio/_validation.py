@@ -78,26 +78,27 @@ def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
 
 
 def split_domains(
-    estimator: Any, X: Any, y: Any, *, reset: bool, sample_weight: Any = None, is_stream: bool = False
+    estimator: Any, X: Any, y: Any, *, reset: bool, sample_weight: Any = None, is_stream: bool = False, stacked: str = _SHOW_STACK
 ) -> tuple[Array, np.ndarray, np.ndarray | None]:
     """Checked rows X (n, d), boolean mask of the source rows (n,), and how many rows each counts as (n,) or None.
 
     y (n,): domain labels. is_stream: whether weights are compared with those of other batches, so that they keep their unit.
+    stacked: the call that takes two samples, for the errors on y that is one of them.
     Raises ValueError unless each domain has a row of positive weight.
     """
     if y is None:
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None. It is the domain of each row, "
-            f"0 = source and 1 = target: {_SHOW_STACK}."
+            f"0 = source and 1 = target: {stacked}."
         )
     if getattr(y, "ndim", 1) == 2 and y.shape[1] != 1:
         raise ValueError(
-            f"y must be (n,) domain labels, 0 = source and 1 = target; got shape {tuple(y.shape)}. To fit on two samples, stack "
-            f"them: {_SHOW_STACK}."
+            f"y must be (n,) domain labels, 0 = source and 1 = target; got shape {tuple(y.shape)}. To pass two samples, stack "
+            f"them: {stacked}."
         )
     X = check_rows(estimator, X, reset=reset)
     # A second sample with one column looks like a column of labels: say how to pass two samples.
-    hint = f" To fit on two samples, stack them: {_SHOW_STACK}." if getattr(y, "ndim", 1) == 2 else ""
+    hint = f" To pass two samples, stack them: {stacked}." if getattr(y, "ndim", 1) == 2 else ""
     labels = _labels(column_or_1d(to_host(check_container(y, "y")), warn=not hint))
     if len(labels) != X.shape[0]:
         raise ValueError(

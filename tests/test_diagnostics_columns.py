@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from densratio import divergence, stack_domains
+from densratio import diagnose, divergence, stack_domains
 from densratio.diagnostics import two_sample_test
 from densratio.diagnostics.columns import numeric_columns
 
@@ -101,3 +101,10 @@ def test_huge_whole_numbers_are_named_as_infinite():
     frame = pd.DataFrame({"k": pd.Series([10**400, 1], dtype=object)})
     with pytest.raises(ValueError, match="infinity in column 'k'"):
         numeric_columns(frame)
+
+
+def test_two_samples_in_place_of_rows_and_domains_are_answered_with_what_to_stack():
+    rows = np.arange(12.0).reshape(6, 2)
+    for target in (rows, rows[:, :1]):
+        with pytest.raises(ValueError, match=r"stack them: X, y = stack_domains\(X_source, X_target\)\."):
+            diagnose(np.ones(6), rows, target)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from densratio import label_issues_from_probabilities
 from densratio.labels import transition
 from densratio.labels.confusion import label_posterior
+from densratio.labels.label_rows import label_rows
 
 N_CLASSES, N_ROWS = 6, 1500
 
@@ -58,3 +59,14 @@ def test_clean_rows_tell_how_many_labels_of_a_rare_class_are_wrong(seed: int, sh
     np.testing.assert_allclose(frame.attrs["n_issues"], wrong.sum(), rtol=0.05)
     least, most = frame.attrs["n_issues_interval"]
     assert 0.9 * wrong.sum() < least <= 1.05 * wrong.sum() and 0.95 * wrong.sum() < most < 1.05 * wrong.sum()
+
+
+def test_the_confusions_of_many_classes_are_held_one_at_a_time(monkeypatch):
+    """A row keeps 32 numbers of 100 classes, and a confusion has 10,000."""
+    found, counted = [], transition._counted
+    monkeypatch.setattr(transition, "_TOGETHER", 15_000)
+    monkeypatch.setattr(transition, "_counted", lambda rows, q, powers, T: found.append(len(powers)) or counted(rows, q, powers, T))
+    labels = np.repeat(np.arange(100), 2)
+    rows = label_rows(np.full((200, 100), 0.001) + 0.9 * np.eye(100)[labels], labels, np.zeros(200, bool), np.ones(200), True)
+    transition._expected(rows)
+    assert set(found) == {1}

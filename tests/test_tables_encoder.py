@@ -412,6 +412,16 @@ def test_a_target_that_is_no_domain_leaves_all_rows_in_one_sample(y):
         TableEncoder().fit(frame, y[:7])
 
 
+def test_two_classes_to_predict_are_fitted_without_a_word_on_samples():
+    frame = pd.DataFrame({"k": ["p", "q", "q", "r"] * 9, "x": np.sqrt(np.arange(36))})
+    y = np.array(["yes", "no", "no"] * 12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = TableEncoder().fit(frame, y)
+    swapped = TableEncoder().fit(frame, np.where(y == "yes", "no", "yes"))
+    assert np.array_equal(fitted.transform(frame), swapped.transform(frame))
+
+
 def test_an_encoder_in_a_pipeline_serves_classes_and_numbers():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"k": rng.choice(["a", "b", None], 90), "x": rng.normal(size=90)})

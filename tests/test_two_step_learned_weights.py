@@ -275,3 +275,17 @@ def test_a_warning_of_each_training_is_given_once_with_how_many_gave_it():
     (warning,) = caught
     assert warning.category is ConvergenceWarning and warning.filename == __file__
     assert str(warning.message).endswith("(the first of 12 such warnings in 12 trainings)")
+
+
+class _Outdated(LogisticRegression):
+    def fit(self, X, y):
+        warnings.warn_explicit("old", DeprecationWarning, "elsewhere.py", 1, module="elsewhere")
+        return super().fit(X, y)
+
+
+def test_a_warning_that_a_filter_hides_where_it_is_raised_stays_hidden():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", module="elsewhere")
+        learn_weights(_Outdated(), X, Y, **VAL, n_steps=2, n_draws=2, random_state=0)
+    assert not caught

@@ -106,7 +106,7 @@ def _check_side(side: Any, name: str, X: Any) -> Any:
         return None
     if not is_dask_collection(side) or getattr(side, "ndim", 1) != 1:
         got = f"a {side.ndim}-D collection" if is_dask_collection(side) else type(side).__name__
-        hint = f" To fit on two samples, stack them: {_SHOW_STACK}." if name == "y" else ""
+        hint = f" To pass two samples, stack them: {_SHOW_STACK}." if name == "y" else ""
         raise ValueError(f"{name} must be a Dask array or series (n,), split as X is; got {got}.{hint}")
     if isinstance(side, da.Array) and isinstance(X, da.Array):
         known = not np.isnan([*side.chunks[0], *X.chunks[0]]).any()

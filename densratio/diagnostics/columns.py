@@ -21,6 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 _GAP = "(missing)"  # the level of the gaps of a text column, whether None, NaN or pandas.NA
+_SHOW_STACK = "X, y = stack_domains(X_source, X_target)"  # the callers take other arguments before X and y
 _MAX_LEVELS = 30  # levels of a text column with a column of their own; the rarer ones share one
 
 
@@ -89,7 +90,7 @@ def stacked(X_source: Any, X_target: Any) -> tuple[Any, Any]:
 def source_mask(y: Any, n_rows: int) -> np.ndarray:
     """Boolean mask (n,) of the source rows: those with the smaller of the two values of y. Raises as `split_domains`."""
     # split_domains also checks the rows, which may hold text here; zeros replace them.
-    return np.asarray(split_domains(BaseEstimator(), np.zeros((n_rows, 1)), y, reset=True)[1])
+    return np.asarray(split_domains(BaseEstimator(), np.zeros((n_rows, 1)), y, reset=True, stacked=_SHOW_STACK)[1])
 
 
 def rows_where(X: Any, mask: np.ndarray) -> Any:

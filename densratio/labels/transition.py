@@ -23,7 +23,7 @@ __all__ = [
 _ROUNDS, _MANY_ROUNDS, _STEPS = 7, 40, 5
 _LEAST_GAIN = 1.0  # least gain in log-likelihood over that many rounds
 _SOME_ROWS, _SOME_ROWS_A_CLASS = 5000, 200
-_TOGETHER = 1_000_000  # numbers of the powers of q that are held at once: on small tables it is calls that take the time
+_TOGETHER = 1_000_000  # numbers of all powers of q, or of all their T, that are held at once: small tables take long by calls
 _SUREST, _FEWEST_SURE = 0.2, 5  # share, and fewest, of the rows of a class
 MISTAKEN = 0.02  # error rate even of certain predictions, so that no clean row decides alone
 _LIKE = 0.8  # share of the wrong labels that a simpler T must explain
@@ -116,7 +116,7 @@ def _rounds(rows: LabelRows, counts: np.ndarray, power: float, factors: np.ndarr
     for _ in range(most):
         transition = _pooled(counts)[0]
         log_q = rows.log_classes(transition)
-        n_together = max(1, _TOGETHER // log_q.size)
+        n_together = max(1, _TOGETHER // max(log_q.size, counts.size))
         parts = np.split(power * factors, range(n_together, len(factors), n_together))
         fits = (fit for powers in parts for fit in _counted(rows, log_q, powers, transition))
         found.append(max(fits, key=lambda fit: fit.value))

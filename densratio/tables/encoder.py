@@ -72,7 +72,10 @@ class TableEncoder(TransformerMixin, Estimator):
         X = table_of(X, "X")
         if y is None or not _has_two_values(y, X.shape[0]):
             return self.fit_samples(X, X)
-        is_source = split_domains(BaseEstimator(), np.zeros((X.shape[0], 1)), y, reset=True)[1]
+        with warnings.catch_warnings():
+            # The numbers are the same whichever sample is the source, and a y to predict has none.
+            warnings.simplefilter("ignore")
+            is_source = split_domains(BaseEstimator(), np.zeros((X.shape[0], 1)), y, reset=True)[1]
         return self.fit_samples(*(_safe_indexing(X, np.flatnonzero(rows)) for rows in (is_source, ~is_source)))
 
     def fit_samples(self, source: Any, target: Any, *, sample_weight: Any = None, pooled: bool = False) -> TableEncoder:

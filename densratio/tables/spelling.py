@@ -125,17 +125,22 @@ def kind_of_texts(texts: Collection[str]) -> str | None:
 
     Numbers that begin with 0, such as 01234, are codes. Dates that fit two forms, as 03/04/2024 does, have the first of `_DAYS`.
     """
+    return next(iter(_kinds_of_texts(texts)), None)
+
+
+def _kinds_of_texts(texts: Collection[str]) -> list[str]:
+    """The kind of `kind_of_texts`, and after it the other forms of dates that fit; empty for none."""
     if forms := _forms_of_dates(texts):
-        return _IN_FORM + forms[0]
+        return [_IN_FORM + form for form in forms]
     if any(map(_CODE.match, texts)):
-        return None
+        return []
     tests: dict[str, Callable[[str], Any]] = {
         "numbers": spells_number,
         "dates": is_date,
         "weeks": lambda text: _WEEK.fullmatch(text.strip()),
         "numbers with signs": _MARKED.fullmatch,
     }
-    return next((kind for kind, is_one in tests.items() if all(map(is_one, texts))), None)
+    return [kind for kind, is_one in tests.items() if all(map(is_one, texts))][:1]
 
 
 def _forms_of_dates(texts: Collection[str]) -> list[str]:
@@ -181,9 +186,9 @@ def advice_on_texts(X: Any, name: Any, samples: Sequence[Sequence[Any]]) -> Advi
             f"Column {name!r} has the levels {told_apart(same)}",
             f". If they are one level, make them equal{there[1:]}: {code(how)}.",
         )
-    if not texts or (kind := kind_of_texts(texts)) is None:
+    if not texts or not (kinds := _kinds_of_texts(texts)):
         return None
-    others = "".join(f", and also in {form}" for form in _forms_of_dates(texts)[1:])
+    kind, others = kinds[0], "".join(f", and also in {form.removeprefix(_IN_FORM)}" for form in kinds[1:])
     return Advice(
         f"Column {name!r} holds text, such as {min(texts)!r}, and is taken for categories. All of it reads as {kind}{others}",
         f": {code(kind)}{there}; or declare categories, {code('categories')}.",

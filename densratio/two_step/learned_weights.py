@@ -122,7 +122,8 @@ def learn_weights(
     classes = np.unique(train.y, return_inverse=True)[1] if is_classifier(estimator) and train.y.ndim == 1 else None
     s, means = np.full(n, float(share)), []
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        # After the filters in force, so that what they hide or raise stays hidden or raised.
+        warnings.simplefilter("always", append=True)
         for _ in ticked(range(n_steps), n_steps, "learn_weights"):
             draws = np.array([_drawn(s, classes, rng) for _ in range(n_draws)])
             risks = np.array([outer.risk_of(train.fitted(estimator, is_drawn)) for is_drawn in draws])
