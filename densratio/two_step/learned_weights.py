@@ -138,8 +138,8 @@ def _warn_once(caught: Sequence[warnings.WarningMessage], n_fits: int) -> None:
     count = Counter((warning.category, warning.filename, warning.lineno) for warning in caught)
     first = {(warning.category, warning.filename, warning.lineno): warning for warning in reversed(caught)}
     for place, n in count.items():
-        text = str(first[place].message)
-        warnings.warn(f"{text}\n(the first of {n} such warnings in {n_fits} trainings)", place[0], stacklevel=3)
+        others = f"\n(the first of {n} such warnings in {n_fits} trainings)" if n > 1 else ""
+        warnings.warn(f"{first[place].message}{others}", place[0], stacklevel=3)
 
 
 def policy_gradient(risks: np.ndarray, draws: np.ndarray) -> np.ndarray:
