@@ -137,6 +137,7 @@ def test_the_number_of_classes_is_that_of_the_labels_unless_given():
         ([0.0, 1.0], "pair", 0.5, {}, r"labels must be \(n,\) integers >= 0.*float64"),
         ([[0, 1]], "pair", 0.5, {}, r"labels must be \(n,\) integers >= 0.*\(1, 2\)"),
         ([0, -1], "pair", 0.5, {}, r"labels must be \(n,\) integers >= 0"),
+        (["a", "b"], "pair", 0.5, {}, r"Number classes by names, y = np.unique\(labels, return_inverse=True\)"),
         ([0, 5], "pair", 0.5, {"n_classes": 5}, r"Label 5 is out of range for n_classes=5"),
         (
             [0, 1],

@@ -137,7 +137,8 @@ def class_numbers(labels: Any, n_classes: int | None = None) -> tuple[np.ndarray
     except ValueError:
         raise ValueError(f"labels must be (n,) integers >= 0; got {shown(labels)}.") from None
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (len(labels) and labels.min() < 0):
-        raise ValueError(f"labels must be (n,) integers >= 0; got shape {labels.shape} and dtype {labels.dtype}.")
+        codes = " Number classes by names, y = np.unique(labels, return_inverse=True)." if labels.dtype.kind in "OUS" else ""
+        raise ValueError(f"labels must be (n,) integers >= 0; got shape {labels.shape} and dtype {labels.dtype}.{codes}")
     if n_classes is None:
         return labels, int(labels.max(initial=0)) + 1
     check_count("n_classes", n_classes)
