@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from densratio.training import L2R, CMWNetSL, DynamicReweighter, MetaGradient, MWNet, RandomWeights, SelfPaced, Uniform
 
 METHODS = {
+    "exchanges buffers": lambda: DynamicReweighter("lsif", N_TRAIN, N_VAL, warmup_epochs=0),
     "kmm": lambda: DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_epochs=0),
     "layers": lambda: DynamicReweighter("kliep", N_TRAIN, N_VAL, warmup_epochs=0, layer="out", val_refresh=6),
     "l2r": lambda: L2R(N_TRAIN),
@@ -21,6 +22,7 @@ METHODS = {
     "self_paced": lambda: SelfPaced(N_TRAIN),
     "uniform": lambda: Uniform(N_TRAIN),
 }
+WRONG = "a length", "floats", "a range", "a label", "a validation label"
 # Training and validation rows of each rank in each of its batches, of different numbers.
 ROWS = [torch.arange(5), torch.arange(5, 12)], [torch.arange(7), torch.arange(7, 12)]
 ALL = torch.arange(12)
@@ -32,15 +34,24 @@ def batches(rank):
 
 def made(name):
     torch.manual_seed(0)
-    return METHODS[name](), Network(0, False).train()
+    model = Network(0, name == "exchanges buffers").train()
+    return METHODS[name](), DistributedDataParallel(model) if name == "exchanges buffers" else model
 
 
-def bad(rank, what, train):
-    """The batch of a rank, with something wrong on the second."""
-    x, y, index = train
+def bad(rank, what, train, val):
+    """The batches of a rank, with something wrong on the second."""
+    (x, y, index), (x_val, y_val, val_index) = train, val
     if rank == 0:
-        return train
-    return {"a length": (x, y, index[1:]), "floats": (x, y, index.float()), "a range": (x, y, index + N_TRAIN)}[what]
+        return train, val
+    if what == "a validation label":
+        return train, (x_val, y_val.index_fill(0, torch.tensor([0]), 99), val_index)
+    wrong = {
+        "a length": (x, y, index[1:]),
+        "floats": (x, y, index.float()),
+        "a range": (x, y, index + N_TRAIN),
+        "a label": (x, y.index_fill(0, torch.tensor([2]), 99), index),
+    }
+    return wrong[what], val
 
 
 def told(reweighter, model, train, val):
@@ -56,9 +67,9 @@ def drawn_and_told(rank, folder):
     for name in METHODS:
         reweighter, model = made(name)
         train, val = batches(rank)
-        for _ in range(3):
+        for _ in range(4):
             reweighter.weighted_loss(model, train, val)
-        errors = {what: told(reweighter, model, bad(rank, what, train), val) for what in ("a length", "floats", "a range")}
+        errors = {what: told(reweighter, model, *bad(rank, what, train, val)) for what in WRONG}
         reweighter.weighted_loss(model, train, val)
         torch.save((reweighter.state_dict(), errors), Path(folder) / f"{name}.{rank}")
 

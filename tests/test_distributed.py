@@ -331,18 +331,22 @@ def test_every_rank_stores_the_same_whatever_rows_it_has(two_ranks, name):
 
 def test_random_weights_of_two_ranks_are_those_of_one_process(two_ranks):
     reweighter, model = rank_ends.made("random")
-    for _ in range(4):
-        reweighter.weighted_loss(model, of(rank_ends.ALL), VAL)
+    for _ in range(6):
+        reweighter.weighted_loss(model, of(rank_ends.ALL), VAL)  # the fifth has a wrong validation label, which it never sees
     assert_same(torch.load(two_ranks / "ends" / "random.0")[0], stored(reweighter.state_dict()))
 
 
-@pytest.mark.parametrize("what", ["a length", "floats", "a range"])
+@pytest.mark.parametrize("what", rank_ends.WRONG)
 @pytest.mark.parametrize("name", rank_ends.METHODS)
-def test_an_index_that_is_wrong_on_one_rank_is_an_error_on_both_and_changes_nothing(two_ranks, name, what):
+def test_an_index_or_label_that_is_wrong_on_one_rank_is_an_error_on_both_and_changes_nothing(two_ranks, name, what):
     for rank in range(2):
         message, before, after = torch.load(two_ranks / "ends" / f"{name}.{rank}")[1][what]
-        words = {"a length": "7 rows and index has 6", "floats": "must be (n,) integers", "a range": "out of range"}[what]
-        assert words in message and (rank == 1 or what == "a range" or message.startswith("rank 1: "))
+        if what == "a validation label" and not rank_ends.METHODS[name]().uses_validation:
+            assert message == ""
+            continue
+        words = {"a length": "7 rows and index has 6", "floats": "must be (n,) integers", "a range": "out of range"}
+        words |= dict.fromkeys(["a label", "a validation label"], "of the batch has 99")
+        assert words[what] in message and (rank == 1 or what == "a range" or message.startswith("rank 1: "))
         assert_same(after, before)
 
 

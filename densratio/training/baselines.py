@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..estimators import KMM
 from .loop.batch_reweighter import BatchReweighter
 from .loop.model import eager
-from .loop.ranks import mean_of_rows
+from .loop.ranks import errors_of_all_ranks, mean_of_rows
 from .loop.row_batch import RowBatch
 from .loop.training_pass import TrainingPass
 from .loop.validation_pass import validation_pass
@@ -67,12 +67,13 @@ class ValidationOnly(BatchReweighter):
         return torch.zeros_like(batch.losses.detach())
 
     @eager
+    @errors_of_all_ranks()
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         x, y, index = self._given(model, train, val)
         self._check_model(model)
         with validation_pass(model):
             batch, rows = self._passed(model, x, y, index)
-        self._note_validation_labels(batch.prediction, *val)
+        self._check_validation_labels(batch.prediction, *val)
         x_val, y_val, _ = val
         losses = self.losses(model(x_val), y_val)
         self._store(batch, self.batch_weights(batch, rows, val), rows)

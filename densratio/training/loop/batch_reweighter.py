@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..._arrays import waits_for
 from ..losses import OUTSIDE, Loss, cross_entropy, known_labels, takes_classes
 from .model import compile_anew, device_of_model, eager
+from .ranks import errors_of_all_ranks, on_all_ranks
 from .reweighter import Reweighter
 from .row_batch import RowBatch, positions_of
 from .training_pass import TrainingPass
@@ -111,6 +112,7 @@ class BatchReweighter(Reweighter):
         self.meta.optimizer = optimizer
 
     @eager
+    @errors_of_all_ranks()
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         x, y, index = self._given(model, train, val)
         self._check_model(model)
@@ -118,11 +120,11 @@ class BatchReweighter(Reweighter):
         if waits_for(batch.losses.device):
             # The batch stores nothing; weights from infinity would train the model on NaN.
             batch = replace(batch, losses=batch.losses.masked_fill(batch.losses == OUTSIDE, 0.0))
-        if self.needs_validation:
-            self._note_validation_labels(batch.prediction, *val)
         weights = torch.ones_like(batch.losses.detach())
         base = None if self.base_weights is None else self._times_base(weights, index)
         try:
+            if self.needs_validation:
+                self._check_validation_labels(batch.prediction, *val)
             self.observe(batch, rows)
             if not self.is_warming_up:
                 weights = self.batch_weights(batch, rows, val)
@@ -170,10 +172,11 @@ class BatchReweighter(Reweighter):
         """Losses (n,), those of rows whose labels y (n,) came back as others marked by minus infinity."""
         return losses.masked_fill(labels != y, OUTSIDE) if waits_for(y.device) else losses
 
-    def _note_validation_labels(self, prediction: Tensor, x: Any, y: Any, index: Any) -> None:
-        """Note the validation rows with labels (m,) of no class, which have no gradient; the host raises the error itself."""
-        are_classes = takes_classes(self.loss) and isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point()
-        is_outside = known_labels(y, prediction.shape[1])[1] if are_classes and waits_for(y.device) else None
+    def _check_validation_labels(self, prediction: Tensor, x: Any, y: Any, index: Any) -> None:
+        """Raise ValueError, on every rank, for validation labels (m,) of no class; on a device note their rows for later."""
+        if not (takes_classes(self.loss) and isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point()):
+            return
+        is_outside = on_all_ranks(lambda: known_labels(y, prediction.shape[1])[1])
         if is_outside is not None:
             places = range(len(y)) if index is None else index
             self.late_errors.note_labels(is_outside, positions_of(places, len(y), "val_index", y.device))

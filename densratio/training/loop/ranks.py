@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["Rows", "mean_of_rows", "n_ranks", "of_all_ranks", "on_all_ranks", "rank_here"]
+__all__ = [
+    "Rows",
+    "errors_of_all_ranks",
+    "finished",
+    "mean_of_rows",
+    "n_ranks",
+    "of_all_ranks",
+    "on_all_ranks",
+    "rank_here",
+]
 
 T = TypeVar("T", Tensor, Tensor | None)
 V = TypeVar("V")
+W = TypeVar("W")
+
+_exchanges = 0  # how often values were exchanged with the other ranks
 
 
 def n_ranks() -> int:
@@ -53,7 +66,7 @@ def on_all_ranks(check: Callable[[], V]) -> V:
     If the ranks exchange only tensors on a GPU, each raises its own error: asking the others would make the host wait for the
     device.
     """
-    if n_ranks() == 1 or "cpu" not in dist.get_backend_config():
+    if not _can_tell():
         return check()
     found, error = None, None
     try:
@@ -63,6 +76,41 @@ def on_all_ranks(check: Callable[[], V]) -> V:
     if errors := _errors("" if error is None else str(error)):
         raise error or ValueError("; ".join(f"rank {rank}: {words}" for rank, words in errors.items()))
     return found  # type: ignore[return-value]
+
+
+@contextmanager
+def errors_of_all_ranks() -> Iterator[None]:
+    """Around a step: an error on one rank before the first exchange, such as a label of no class, is raised on every rank.
+
+    The other ranks wait in `on_all_ranks`, with which every step begins its exchanges.
+    """
+    before = _exchanges
+    try:
+        yield
+    except (ValueError, IndexError) as error:
+        if _can_tell() and _exchanges == before:
+            _errors(str(error) or type(error).__name__)
+        raise
+
+
+def finished(first: Callable[[], V], second: Callable[[], W]) -> tuple[V, W]:
+    """The results of both calls. With several ranks the second is made although the first raised an error.
+
+    For passes through a model that exchanges values itself, as DistributedDataParallel does: each rank must pass as often.
+    """
+    if n_ranks() == 1:
+        return first(), second()
+    try:
+        found = first()
+    except (ValueError, IndexError):
+        second()
+        raise
+    return found, second()
+
+
+def _can_tell() -> bool:
+    """Whether there are other ranks that a host can tell of an error."""
+    return n_ranks() > 1 and "cpu" in dist.get_backend_config()
 
 
 def _errors(words: str) -> dict[int, str]:
@@ -155,6 +203,7 @@ class Rows:
         for kind in dict.fromkeys((tensor.dtype, tensor.device) for tensor in tensors if tensor is not None):
             alike = {i: tensor for i, tensor in enumerate(tensors) if tensor is not None and (tensor.dtype, tensor.device) == kind}
             whole = torch.cat([tensor.reshape(-1) for tensor in alike.values()])
+            _count()
             dist.all_reduce(whole)
             parts = whole.split([tensor.numel() for tensor in alike.values()])
             for (i, tensor), part in zip(alike.items(), parts, strict=True):
@@ -166,12 +215,18 @@ class Rows:
         return [part / n_ranks() for part in self.sum_of(parts)]
 
 
+def _count() -> None:
+    global _exchanges
+    _exchanges += 1
+
+
 def mean_of_rows(values: Tensor) -> Tensor:
     """Mean () of values (n, ...) over the rows of all ranks, with its graph."""
     return Rows(len(values)).mean(values)
 
 
 def _gathered(values: Tensor) -> list[Tensor]:
+    _count()
     parts = [torch.empty_like(values) for _ in range(n_ranks())]
     dist.all_gather(parts, values)
     return parts
@@ -183,6 +238,7 @@ class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
         total = values.clone()
+        _count()
         dist.all_reduce(total)
         return total
 

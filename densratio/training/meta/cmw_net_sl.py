@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..loop.mixed_labels import MixedLabels
+from ..loop.ranks import on_all_ranks
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import OUTSIDE, known_labels
@@ -104,7 +105,7 @@ class CMWNetSL(CMWNet):
         rows = self._rows(index, len(y))
         mixed = self.soft_labels.mix(model, x, y, rows, self.n_train)
         # Check the given rows, before a bad one is mixed with others.
-        is_outside = known_labels(y, mixed.z.shape[1])[1]
+        is_outside = on_all_ranks(lambda: known_labels(y, mixed.z.shape[1])[1])
         found = mixed.z if is_outside is None else mixed.z.masked_fill(is_outside[:, None], OUTSIDE)
         rows.check(found, self.n_train, self.late_errors)
         batch = self.meta.rows(model, mixed.x, mixed, MixedLabels.losses)

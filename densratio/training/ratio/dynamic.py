@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..._validation import check_count, check_number
 from ...estimators import IN_LOOPS, DensityRatio
 from ..loop.model import eager
-from ..loop.ranks import mean_of_rows
+from ..loop.ranks import errors_of_all_ranks, finished, mean_of_rows
 from ..loop.reweighter import Reweighter
 from ..loop.row_batch import positions_of
 from ..loop.state import before_loading, snapshot
@@ -203,6 +203,7 @@ class DynamicReweighter(Reweighter):
         return self
 
     @eager
+    @errors_of_all_ranks()
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         """mean(w * loss) of a training batch (x, y, index), with w estimated against a validation batch (x, y, index).
 
@@ -213,8 +214,11 @@ class DynamicReweighter(Reweighter):
         x, y, index = self._given(model, train, val)
         # Gradients of both samples are compared in steps that use validation rows.
         needs_validation = self.needs_validation
-        own = self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None and needs_validation)
-        other, val_index, y_val = self._validation(model, val) if needs_validation else (None, None, None)
+        wants_last = self.agreement is not None and needs_validation
+        own, (other, val_index, y_val) = finished(
+            lambda: self._comparison.of(model, x, y, self.losses, wants_last=wants_last),
+            lambda: self._validation(model, val) if needs_validation else (None, None, None),
+        )
         labels = (y, y_val) if self.classes is not None else (None, None)
         losses, val_values = None if own.values is own.losses else own.losses, None if other is None else other.values
         self.partial_fit(own.values, val_values, index, val_index, y=labels[0], y_val=labels[1], losses=losses)
