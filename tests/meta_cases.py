@@ -216,10 +216,13 @@ def turned(gradient, step):
 
 
 def by_differences(model, train, val, weights, optimizer, *, seed=0, h=1e-4):
-    """The same by central differences through copies of the model and of torch's own optimizer."""
+    """The same by central differences through a copy of the model and of torch's own optimizer."""
+    twin, its_optimizer = copy.deepcopy((model, optimizer))
 
     def value(w):
-        twin, its_optimizer = copy.deepcopy((model, optimizer))
+        twin.load_state_dict(model.state_dict())
+        # An optimizer keeps the tensors that it is given.
+        its_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         its_optimizer.zero_grad()
         torch.manual_seed(seed)
         (w * cross_entropy(twin(train[0]), train[1])).mean().backward()

@@ -190,7 +190,7 @@ def test_codes_are_classes_of_their_own_and_files_of_right_labels_are_read_alike
     assert ("checked.csv: column 'y' has no zeros before its codes" in "".join(result.output.split("\n"))) == (names[1] == "01")
 
 
-def test_the_options_of_labels_are_those_of_the_call(tmp_path, monkeypatch):
+def test_the_options_of_labels_are_those_of_the_call(tmp_path, few_steps, monkeypatch):
     """What reaches `find_label_issues`; groups are those of the named column, which is nothing to learn from."""
     rng, y, seen = np.random.default_rng(0), np.arange(40) % 2, {}
     table = pd.DataFrame({"a": y + rng.normal(size=40), "who": np.arange(40) // 4, "y": y})

@@ -214,15 +214,15 @@ def test_rows_that_come_twice_in_a_batch_are_stored_once(name):
     assert torch.equal(reweighter.weights_[20:], torch.ones(20)) and weighs(name, reweighter, slice(20))
 
 
-@pytest.mark.parametrize("how", ["accumulated", "half precision", "clipped"])
+@pytest.mark.parametrize("how", ["accumulated and clipped", "half precision"])
 @every_method
 def test_real_loops_give_finite_weights_of_which_none_is_negative(name, how):
     reweighter, model, optimizer = made(name)
     generator = torch.Generator().manual_seed(0)
     batches = endless(DataLoader(Indexed(TensorDataset(X, Y)), batch_size=12, shuffle=True, generator=generator))
-    vals, parts = endless(DataLoader(Indexed(TensorDataset(X_VAL, Y_VAL)), batch_size=5)), 2 if how == "accumulated" else 1
+    vals, parts = endless(DataLoader(Indexed(TensorDataset(X_VAL, Y_VAL)), batch_size=5)), 1 if how == "half precision" else 2
     waiting = 0.0
-    for step in range(12):
+    for step in range(8):  # more than two epochs
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=how == "half precision"):
             loss = reweighter.weighted_loss(model, next(batches), next(vals)) / parts
         assert loss.shape == () and loss.dtype == torch.float32 and bool(torch.isfinite(loss))
@@ -231,7 +231,7 @@ def test_real_loops_give_finite_weights_of_which_none_is_negative(name, how):
         if (step + 1) % parts == 0:
             waiting.backward()
             waiting = 0.0
-            if how == "clipped":
+            if how == "accumulated and clipped":
                 nn.utils.clip_grad_norm_(model.parameters(), 0.1)
             optimizer.step()
             optimizer.zero_grad()
@@ -295,15 +295,15 @@ def test_a_monitor_and_the_ranking_of_suspicious_rows_work(name):
     assert suspicious_rows(reweighter, k=5, labels=Y).shape == (5,)
 
 
-@pytest.mark.parametrize("index", [[0, 1, N_TRAIN], [0, 1, -1], [0, 1], [0.0, 1.0, 2.0]])
 @every_method
-def test_an_index_that_is_none_is_refused_and_nothing_stored_changes(name, index):
+def test_an_index_that_is_none_is_refused_and_nothing_stored_changes(name):
     reweighter, model, optimizer = made(name, has_norm=False)
     train(reweighter, model, optimizer, plan(3))
     before = copy.deepcopy(reweighter.state_dict())
-    with pytest.raises(ValueError, match="index"):
-        reweighter.weighted_loss(model, (X[:3], Y[:3], index), VAL)
-    assert_same(reweighter.state_dict(), before)
+    for index in ([0, 1, N_TRAIN], [0, 1, -1], [0, 1], [0.0, 1.0, 2.0]):
+        with pytest.raises(ValueError, match="index"):
+            reweighter.weighted_loss(model, (X[:3], Y[:3], index), VAL)
+        assert_same(reweighter.state_dict(), before)
 
 
 @every_method
