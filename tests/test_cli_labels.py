@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 import densratio.labels
 from densratio.cli import app
-from densratio.cli.labeled import labeled
+from densratio.cli.label_page import page
+from densratio.cli.labeled import Labeled, labeled
 from densratio.cli.tables import Reading, open_table
 from densratio.cli.tables.text import TextTable
 
@@ -79,6 +80,23 @@ def test_the_page_names_levels_and_dates_that_speak_against_a_label(tmp_path, fe
         "is_tame = True, as 3% of dog and 100% of cat",
         "sound = meow, as 3% of dog and 97% of cat",
     ]
+
+
+def test_the_page_looks_at_a_column_once_for_each_label(monkeypatch):
+    """Whatever the number of rows shown; the medians are those of the rows of a label, and a value that no row of it has is 0 %."""
+    asked = []
+    counts, median = pd.Series.value_counts, pd.Series.median
+    monkeypatch.setattr(pd.Series, "value_counts", lambda column: asked.append((column.name, len(column))) or counts(column))
+    monkeypatch.setattr(pd.Series, "median", lambda column: asked.append((column.name, len(column))) or median(column))
+    y = np.repeat(["cat", "dog"], [20, 10])
+    rows = pd.DataFrame({"x": np.r_[np.zeros(20), np.arange(10.0)], "sound": np.where(y == "cat", "meow", "woof")})
+    listed = {"row": range(30), "given_label": np.where(y == "cat", "dog", "cat"), "suggested_label": y, "score": 0.5}
+    issues = pd.DataFrame(listed).assign(is_issue=True)
+    issues.attrs["transition"] = None
+    text = page(issues, Labeled(rows, y), "Labels")
+    assert sorted(asked) == [("sound", 10), ("sound", 20), ("sound", 30), ("x", 10), ("x", 20)]
+    assert "<td>sound = meow, as 0% of dog and 100% of cat; x = 0, median of dog 4.5, of cat 0</td>" in text
+    assert "<td>sound = woof, as 0% of cat and 100% of dog; x = 4, median of cat 0, of dog 4.5</td>" in text
 
 
 def test_the_page_of_numbers_shows_the_columns_beside_the_predicted_number(tmp_path):
