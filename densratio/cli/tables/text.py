@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .base import Reading, Table
-from .layout import HEAD, is_data, is_numeral, is_spaced, layout
+from .layout import HEAD, is_data, is_numeral, layout, spaced
 
 __all__ = ["TextTable", "is_numeral"]
 
@@ -66,14 +66,20 @@ class TextTable(Table):
                 f"{path} has no header: its first line is data ({', '.join(self.names[:4])}{', ...' * (len(self.names) > 4)}). "
                 "Put a line with the column names above it."
             )
-        if len(self.names) == 1 and is_spaced(head):
-            raise ValueError(f"{path} has columns that are set apart by spaces alone: write it with commas or tabs between them.")
+        set_apart = spaced(head) if len(self.names) == 1 else "no"
+        if set_apart == "yes":
+            raise ValueError(
+                f"{path} has columns that are set apart by spaces alone: write it with commas or tabs between them. If each line is "
+                "one text, put it in quotes."
+            )
         # These are pandas' names, by which a person can drop the columns.
         self.names = tuple(name or f"Unnamed: {i}" for i, name in enumerate(self.names))
         self._check_names()
+        if set_apart == "perhaps":
+            self.notes = (f"{path}: each line is read as one text; if spaces set its columns apart, write it with commas or tabs.",)
         above = [line for line in head.splitlines()[: self._header_line - 1] if line.strip() and line != f"sep={self.separator}"]
         if above:
-            self.notes = (f"{path}: the column names are on line {self._header_line}; passed over {above[0][:40]!r} above them.",)
+            self.notes += (f"{path}: the column names are on line {self._header_line}; passed over {above[0][:40]!r} above them.",)
 
     def read(self, names: Sequence[str]) -> Any:
         """See `Table.read`. Raises ValueError for rows that do not fit the header, or none."""
