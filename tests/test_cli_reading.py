@@ -90,7 +90,7 @@ def test_texts_of_several_words_are_one_column(tmp_path, text, is_told):
 )
 def test_a_table_with_spaces_between_its_columns_is_told(tmp_path, text):
     (tmp_path / "spaced.csv").write_text(text)
-    with pytest.raises(ValueError, match="spaced.csv has columns that are set apart by spaces alone: write it with commas"):
+    with pytest.raises(ValueError, match=r"spaced\.csv has columns that are set apart by spaces alone: write it with commas"):
         open_table(tmp_path / "spaced.csv")
 
 

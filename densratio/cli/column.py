@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..tables.dates import is_date
 from ..tables.reading import read_column
-from ..tables.spelling import is_date
 from .console import enumerated
 from .numerals import is_gap, numbers_in
 from .tables import Table

@@ -57,7 +57,7 @@ def is_data(names: Sequence[str]) -> bool:
 
 
 def spaced(head: str) -> str:
-    """"yes", "perhaps" or "no": whether spaces alone set the columns of a text apart, so that all lines have as many words.
+    """ "yes", "perhaps" or "no": whether spaces alone set the columns of a text apart, so that all lines have as many words.
 
     Yes, if most columns are numbers, or if some are and texts are in quotes or padded with spaces. Perhaps, if a column is numbers:
     "John 3" may be two columns or a name. Dates, and thousands set apart by spaces, are one value.

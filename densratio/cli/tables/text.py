@@ -69,8 +69,8 @@ class TextTable(Table):
         set_apart = spaced(head) if len(self.names) == 1 else "no"
         if set_apart == "yes":
             raise ValueError(
-                f"{path} has columns that are set apart by spaces alone: write it with commas or tabs between them. If each line is "
-                "one text, put it in quotes."
+                f"{path} has columns that are set apart by spaces alone: write it with commas or tabs between them. If each line "
+                "is one text, put it in quotes."
             )
         # These are pandas' names, by which a person can drop the columns.
         self.names = tuple(name or f"Unnamed: {i}" for i, name in enumerate(self.names))
