@@ -99,6 +99,29 @@ def test_the_page_looks_at_a_column_once_for_each_label(monkeypatch):
     assert "<td>sound = woof, as 0% of cat and 100% of dog; x = 4, median of cat 0, of dog 4.5</td>" in text
 
 
+def test_row_numbers_do_not_speak_against_a_label():
+    y = np.repeat(["cat", "dog"], 30)
+    listed = {"row": [0], "given_label": ["dog"], "suggested_label": ["cat"], "score": [0.5], "is_issue": [True]}
+    issues = pd.DataFrame(listed)
+    issues.attrs["transition"] = None
+    rows = pd.DataFrame({"number": np.arange(60.0), "x": np.r_[0.0, np.ones(59)] - (y == "cat")})
+    text = page(issues, Labeled(rows, y), "Labels")
+    assert "<td>x = -1, median of dog 1, of cat 0</td>" in text
+
+
+def test_notes_on_columns_have_no_code(tmp_path, few_steps):
+    """Durations of three words are no sentences."""
+    frame = pd.DataFrame(
+        {"number": range(60), "stay": [f"{k} days 02:03:04" for k in range(60)], "day": 20240101 + np.arange(60) % 9}
+    )
+    frame.assign(x=np.arange(60) % 2 * 5.0, kind=np.where(np.arange(60) % 2, "a", "b")).to_csv(tmp_path / "x.csv", index=False)
+    said = call("labels", tmp_path / "x.csv", "--label", "kind", "--out", tmp_path / "i.csv").stdout
+    assert "All of it reads as durations. If they are durations, write them as numbers of hours in the file, or" in said
+    assert "All of it reads as dates in the form %Y%m%d. If they are dates, write them as 2024-05-17 in the file, or" in said
+    assert "'number' counts up without repeating, as row numbers do: it is left out.\n" in said
+    assert "pandas" not in said and "TableEncoder" not in said
+
+
 def test_the_page_of_numbers_shows_the_columns_beside_the_predicted_number(tmp_path):
     x = np.random.default_rng(0).normal(size=(100, 2))
     pd.DataFrame({"a": x[:, 0], "<b>": x[:, 1], "y": np.r_[1_250_000.0, 3 * x[1:, 0] + 0.1 * x[1:, 1]]}).to_csv(tmp_path / "x.csv")

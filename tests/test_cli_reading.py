@@ -244,8 +244,9 @@ def test_advice_on_texts_has_no_code_for_tables_that_a_command_does_not_have(fol
         levels = {"week": "2024-W0" + (frame.index % 9 + 1).astype(str), "size": np.array(["S", "s", "L"])[frame.index % 3]}
         frame.assign(**levels).to_csv(f"{name}.csv", index=False)
     said = call("source.csv", "target.csv", "--encode", "--method", "gaussian").stdout
-    for fact in ("All of it reads as weeks", "differ only in case or spaces"):
-        assert f"{fact}. If that is wrong, change the column in both files, or leave it out.\n" in said
+    weeks = "All of it reads as weeks. If they are weeks, write the days on which they begin, as 2024-05-13, in both files"
+    assert f"{weeks}, or leave it out.\n" in said
+    assert "differ only in case or spaces. If that is wrong, change the column in both files, or leave it out.\n" in said
     assert "pandas" not in said
 
 

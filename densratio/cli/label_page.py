@@ -15,6 +15,8 @@ import numpy as np
 
 from .._columns import is_missing
 from ..labels.encoding import free_text
+from ..tables.reading import read_column
+from ..tables.use import numbers_rows
 from .labeled import Labeled
 
 __all__ = ["page"]
@@ -94,7 +96,9 @@ class _Rivals:
     """
 
     def __init__(self, X: Any, y: Any):
-        self.X, self.rows = X, X.groupby(y).indices
+        # Row numbers, from which nothing was learned, say nothing.
+        self.X = X.drop(columns=[name for name in X if _counts_rows(X, name)])
+        self.rows = X.groupby(y).indices
         self._median, self._shares = cache(self._median_of), cache(self._shares_of)
         self._spread = cache(lambda name: self.X[name].std())
 
@@ -133,6 +137,13 @@ class _Rivals:
         """The share of the rows of a label, or of all rows, that have each value."""
         column = self.X[name] if label is None else self.X[name].iloc[self.rows[label]]
         return (column.value_counts() / len(column)).to_dict()
+
+
+def _counts_rows(X: Any, name: Any) -> bool:
+    if X[name].dtype.kind not in "iuf":
+        return False
+    column = read_column(X, name, "table X")
+    return numbers_rows(column, column)
 
 
 def _beside(values: Any) -> list[str]:

@@ -18,7 +18,7 @@ from .._columns import check_container, check_table, is_frame, is_missing, libra
 from ..tables import TableEncoder
 from ..tables.encoder import of_numbers
 from ..tables.reading import column_names
-from ..tables.spelling import numbers_spelled
+from ..tables.spelling import kind_of_texts, numbers_spelled
 
 __all__ = [
     "FrameEncoder",
@@ -91,7 +91,10 @@ def free_text(column: Any) -> list[str] | None:
     # Names of categories repeat, which is quicker to see than how many words they are.
     if len(set(values)) <= _DISTINCT * len(values):
         return None
-    return _texts(column) if sum(len(value.split()) for value in values) >= _WORDS * len(values) else None
+    if sum(len(value.split()) for value in values) < _WORDS * len(values):
+        return None
+    # May 17, 2024 and 1 day 02:03:04 are three words.
+    return _texts(column) if kind_of_texts(set(values)) is None else None
 
 
 def _values(column: Any) -> list[Any]:

@@ -176,7 +176,8 @@ def advice_on_numbers(X: Any, name: Any, samples: Sequence[np.ndarray]) -> Advic
     if not are_days_as_numbers(numbers):
         return None
     return Advice(
-        f"Column {name!r} holds numbers, such as {numbers.min():.0f}. All of it reads as dates in the form {DAYS_AS_NUMBERS}",
+        f"Column {name!r} holds numbers, such as {numbers.min():.0f}, and is taken for such. All of it reads as dates in the form "
+        f"{DAYS_AS_NUMBERS}",
         f": {_code('dates as numbers', X, name)}{_IN_BOTH * (len(samples) > 1)}.",
     )
 
