@@ -40,6 +40,9 @@ class ParquetTable(TypedTable):
         except faults as error:
             raise ValueError(f"{self.path} is a damaged Parquet file: {error}.") from None
 
+    def places(self, rows: Sequence[int]) -> list[int]:
+        return [row + 1 for row in sorted(rows)]
+
 
 def _pyarrow() -> tuple[Any, tuple[type[Exception], ...]]:
     """pyarrow.parquet, and its errors for bytes that are not a Parquet file."""

@@ -14,7 +14,7 @@ __all__ = ["ArrowTable", "ExcelTable", "FrameTable", "JsonLinesTable", "JsonTabl
 
 
 class TypedTable(Table):
-    """A table whose file has the types of its columns; a person counts its rows from 1."""
+    """A table whose file has the types of its columns."""
 
     has_types = True
     place = "row"
@@ -26,16 +26,14 @@ class TypedTable(Table):
         worded = [name for name in names if is_object_dtype(frame[name]) or is_string_dtype(frame[name])]
         return {name: sorted({text for text in frame[name] if isinstance(text, str)}) for name in worded}
 
-    def places(self, rows: Sequence[int]) -> list[int]:
-        return [row + 1 for row in sorted(rows)]
-
 
 class FrameTable(TypedTable):
     """A table that is read as a whole. Raises ValueError for a file that is not such a table."""
 
     def __init__(self, path: Path, reading: Reading):
         super().__init__(path, reading)
-        self._frame = self._loaded()
+        frame = self._loaded()
+        self._numbers, self._frame = list(frame.index), frame.reset_index(drop=True)
         self._frame.columns = [str(name).strip() for name in self._frame.columns]
         self.names = tuple(self._frame.columns)
         self._check_names()
@@ -45,9 +43,26 @@ class FrameTable(TypedTable):
     def read(self, names: Sequence[str]) -> Any:
         return self._frame[list(names)]
 
+    def places(self, rows: Sequence[int]) -> list[int]:
+        return [self._numbers[row] for row in sorted(rows)]
+
     @abstractmethod
     def _loaded(self) -> Any:
-        """All columns as a pandas frame."""
+        """All columns as a pandas frame, with the numbers by which a person finds the rows as its index."""
+
+    def _counted(self, frame: Any, first: int = 1) -> Any:
+        """The frame with rows that are counted from `first`."""
+        return frame.set_axis(range(first, first + len(frame)))
+
+    def _text(self) -> str:
+        """The content of a text file."""
+        try:
+            with self._bytes() as file:
+                return file.read().decode(self.reading.encoding or "utf-8-sig")
+        except UnicodeError:
+            raise ValueError(f"{self.path} is not {self.reading.encoding or 'UTF-8'} text: name its encoding.") from None
+        except LookupError:
+            raise ValueError(f"--encoding {self.reading.encoding} is not known: use utf-8, cp1252, latin-1, ...") from None
 
 
 class ArrowTable(FrameTable):
@@ -65,7 +80,8 @@ class ArrowTable(FrameTable):
                     file.seek(0)
                     table = ipc.open_stream(file).read_all()
             index = (table.schema.pandas_metadata or {}).get("index_columns", [])
-            return table.drop_columns([name for name in index if isinstance(name, str)]).to_pandas(ignore_metadata=True)
+            table = table.drop_columns([name for name in index if isinstance(name, str)])
+            return self._counted(table.to_pandas(ignore_metadata=True))
         except PermissionError:
             raise
         except faults:
@@ -84,7 +100,7 @@ class JsonTable(FrameTable):
         try:
             found = json.loads(text)
             columns = found.values() if isinstance(found, dict) else found
-            frame = DataFrame(found).reset_index(drop=True) if all(isinstance(one, list | dict) for one in columns) else None
+            frame = self._counted(DataFrame(found)) if all(isinstance(one, list | dict) for one in columns) else None
         except (ValueError, TypeError, AttributeError):
             frame = None
         if frame is None:
@@ -93,19 +109,11 @@ class JsonTable(FrameTable):
             )
         return frame
 
-    def _text(self) -> str:
-        try:
-            with self._bytes() as file:
-                return file.read().decode(self.reading.encoding or "utf-8-sig")
-        except UnicodeError:
-            raise ValueError(f"{self.path} is not {self.reading.encoding or 'UTF-8'} text: name its encoding.") from None
-        except LookupError:
-            raise ValueError(f"--encoding {self.reading.encoding} is not known: use utf-8, cp1252, latin-1, ...") from None
 
-
-class JsonLinesTable(JsonTable):
+class JsonLinesTable(FrameTable):
     """A file with a JSON object on each line, one for each row."""
 
+    has_dates = False
     place = "line"
 
     def _loaded(self) -> Any:
@@ -113,8 +121,7 @@ class JsonLinesTable(JsonTable):
 
         # JSON strings may hold other ends of lines.
         lines = {number: line for number, line in enumerate(self._text().split("\n"), start=1) if line.strip()}
-        self._lines = list(lines)
-        return DataFrame([self._row(number, line) for number, line in lines.items()])
+        return DataFrame([self._row(number, line) for number, line in lines.items()], index=list(lines))
 
     def _row(self, number: int, line: str) -> dict[str, Any]:
         try:
@@ -124,9 +131,6 @@ class JsonLinesTable(JsonTable):
         if not isinstance(row, dict):
             raise ValueError(f'{self.path} is not a table of JSON lines: line {number} is no object, such as {{"age": 31}}.')
         return row
-
-    def places(self, rows: Sequence[int]) -> list[int]:
-        return [self._lines[row] for row in sorted(rows)]
 
 
 class ExcelTable(FrameTable):
@@ -147,10 +151,8 @@ class ExcelTable(FrameTable):
         name, frame = next(iter(sheets.items()))
         if len(sheets) > 1:
             self.notes = (f"{self.path}: of its {len(sheets)} sheets the first is read, '{name}'.",)
-        return frame
-
-    def places(self, rows: Sequence[int]) -> list[int]:
-        return [row + 1 for row in super().places(rows)]
+        # The column names are in the first row.
+        return self._counted(frame, first=2)
 
 
 def pyarrow_faults(kinds: str) -> tuple[type[Exception], ...]:
