@@ -361,7 +361,7 @@ def test_a_table_is_read_alike_however_it_is_written(tmp_path_factory, separator
         (("labels", "wrong.csv", "--label", "kinds"), "has no column 'kinds', the label. Did you mean 'kind'?"),
         (("labels", "wrong.csv", "--label", "sort"), "has no column 'sort', the label. The columns are 'a', 'b' and 'kind'."),
         (("labels", "none.csv", "--label", "kind"), "none.csv does not exist"),
-        (("labels", "table.txt", "--label", "kind"), "table.txt has none of the suffixes .csv"),
+        (("labels", "table.txt", "--label", "kind"), "table.txt has none of the suffixes by which a table is read: .csv"),
         (("labels", "stray.csv", "--label", "kind"), "column 'a' has 'x' on line 4 where a number belongs. Repair these values or"),
         (
             ("labels", "stray.csv", "--label", "a"),
