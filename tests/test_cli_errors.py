@@ -133,7 +133,7 @@ def test_a_missing_text_is_named(folder):
 CALLS = {
     "no such file": (["nowhere.csv", "target.csv"], ["nowhere.csv does not exist"]),
     "a folder": (["sub", "target.csv"], ["sub is a folder"]),
-    "another suffix": (["source.csv", "table.xlsx"], ["table.xlsx has none of the suffixes .csv"]),
+    "another suffix": (["source.csv", "table.dta"], ["table.dta has none of the suffixes by which a table is read: .csv"]),
     "unknown method": (["--method", "kmmm"], [*sorted(ESTIMATORS)]),
     "gamma 0": (["--gamma", "0"], ["--gamma must be a number > 0"]),
     "regularization": (["--regularization", "-1"], ["--regularization must be a number >= 0, or cv; got -1"]),
@@ -168,7 +168,7 @@ CALLS = {
 def test_a_fault_of_the_call_is_said_in_one_line_and_nothing_is_written(folder, arguments, phrases):
     Path("sub").mkdir()
     Path("sub.csv").mkdir()
-    Path("table.xlsx").write_text("")
+    Path("table.dta").write_text("")
     Path("link.csv").symlink_to("target.csv")
     files = [] if not arguments[0].startswith("--") else ["source.csv", "target.csv"]
     said = error_of(folder, *files, *arguments)

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 import densratio.labels
 from densratio.cli import app
-from densratio.cli.labeled import labeled
+from densratio.cli.label_page import page
+from densratio.cli.labeled import Labeled, labeled
 from densratio.cli.tables import Reading, open_table
 from densratio.cli.tables.text import TextTable
 
@@ -79,6 +80,46 @@ def test_the_page_names_levels_and_dates_that_speak_against_a_label(tmp_path, fe
         "is_tame = True, as 3% of dog and 100% of cat",
         "sound = meow, as 3% of dog and 97% of cat",
     ]
+
+
+def test_the_page_looks_at_a_column_once_for_each_label(monkeypatch):
+    """Whatever the number of rows shown; the medians are those of the rows of a label, and a value that no row of it has is 0 %."""
+    asked = []
+    counts, median = pd.Series.value_counts, pd.Series.median
+    monkeypatch.setattr(pd.Series, "value_counts", lambda column: asked.append((column.name, len(column))) or counts(column))
+    monkeypatch.setattr(pd.Series, "median", lambda column: asked.append((column.name, len(column))) or median(column))
+    y = np.repeat(["cat", "dog"], [20, 10])
+    rows = pd.DataFrame({"x": np.r_[np.zeros(20), np.arange(10.0)], "sound": np.where(y == "cat", "meow", "woof")})
+    listed = {"row": range(30), "given_label": np.where(y == "cat", "dog", "cat"), "suggested_label": y, "score": 0.5}
+    issues = pd.DataFrame(listed).assign(is_issue=True)
+    issues.attrs["transition"] = None
+    text = page(issues, Labeled(rows, y), "Labels")
+    assert sorted(asked) == [("sound", 10), ("sound", 20), ("sound", 30), ("x", 10), ("x", 20)]
+    assert "<td>sound = meow, as 0% of dog and 100% of cat; x = 0, median of dog 4.5, of cat 0</td>" in text
+    assert "<td>sound = woof, as 0% of cat and 100% of dog; x = 4, median of cat 0, of dog 4.5</td>" in text
+
+
+def test_row_numbers_do_not_speak_against_a_label():
+    y = np.repeat(["cat", "dog"], 30)
+    listed = {"row": [0], "given_label": ["dog"], "suggested_label": ["cat"], "score": [0.5], "is_issue": [True]}
+    issues = pd.DataFrame(listed)
+    issues.attrs["transition"] = None
+    rows = pd.DataFrame({"number": np.arange(60.0), "x": np.r_[0.0, np.ones(59)] - (y == "cat")})
+    text = page(issues, Labeled(rows, y), "Labels")
+    assert "<td>x = -1, median of dog 1, of cat 0</td>" in text
+
+
+def test_notes_on_columns_have_no_code(tmp_path, few_steps):
+    """Durations of three words are no sentences."""
+    frame = pd.DataFrame(
+        {"number": range(60), "stay": [f"{k} days 02:03:04" for k in range(60)], "day": 20240101 + np.arange(60) % 9}
+    )
+    frame.assign(x=np.arange(60) % 2 * 5.0, kind=np.where(np.arange(60) % 2, "a", "b")).to_csv(tmp_path / "x.csv", index=False)
+    said = call("labels", tmp_path / "x.csv", "--label", "kind", "--out", tmp_path / "i.csv").stdout
+    assert "All of it reads as durations. If they are durations, write them as numbers of hours in the file, or" in said
+    assert "All of it reads as dates in the form %Y%m%d. If they are dates, write them as 2024-05-17 in the file, or" in said
+    assert "'number' counts up without repeating, as row numbers do: it is left out.\n" in said
+    assert "pandas" not in said and "TableEncoder" not in said
 
 
 def test_the_page_of_numbers_shows_the_columns_beside_the_predicted_number(tmp_path):
@@ -320,7 +361,7 @@ def test_a_table_is_read_alike_however_it_is_written(tmp_path_factory, separator
         (("labels", "wrong.csv", "--label", "kinds"), "has no column 'kinds', the label. Did you mean 'kind'?"),
         (("labels", "wrong.csv", "--label", "sort"), "has no column 'sort', the label. The columns are 'a', 'b' and 'kind'."),
         (("labels", "none.csv", "--label", "kind"), "none.csv does not exist"),
-        (("labels", "table.txt", "--label", "kind"), "table.txt has none of the suffixes .csv"),
+        (("labels", "table.txt", "--label", "kind"), "table.txt has none of the suffixes by which a table is read: .csv"),
         (("labels", "stray.csv", "--label", "kind"), "column 'a' has 'x' on line 4 where a number belongs. Repair these values or"),
         (
             ("labels", "stray.csv", "--label", "a"),

@@ -55,6 +55,45 @@ def test_a_header_is_no_title(folder, text):
     assert (table.notes, table.names[0]) == ((), text.split("\n")[0].split(",")[0] or "Unnamed: 0")
 
 
+# ---------------------------------------------------------------- spaces
+
+
+@pytest.mark.parametrize(
+    ("text", "is_told"),
+    [
+        ("full name\nJohn Smith\nAnn Lee\n", False),
+        ("address of customer\n12 Main Street\n140 Oak Avenue\n", True),
+        ("person age\nJohn 3\nMary 5\n", True),
+        ('person age\n"John 3"\n"Mary 5"\n', False),
+        ("a remark\nold and 2 cracks\nnew\n", False),
+        ("date of birth\n17 May 2024\n1 June 2024\n", False),
+        ("price eur\n1 250\n12 000\n", False),
+    ],
+)
+def test_texts_of_several_words_are_one_column(tmp_path, text, is_told):
+    (tmp_path / "one.csv").write_text(text)
+    table = open_table(tmp_path / "one.csv")
+    header, *lines = text.splitlines()
+    assert table.read([header])[header].tolist() == [line.strip('"') for line in lines]
+    assert ["each line is read as one text; if spaces" in note for note in table.notes] == [True] * is_told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "age income\n1 2\n10 20\n",
+        "city  lat  lon\nOslo 59.9 10.7\nRome 41.9 12.5\n",
+        "city   age\nOslo   2\nBergen 20\nRome   9\n",
+        '"city" "age"\n"New York" 2\n"Rome" 20\n',
+        "a b\n1 nan\n2 2\n3 2\n",
+    ],
+)
+def test_a_table_with_spaces_between_its_columns_is_told(tmp_path, text):
+    (tmp_path / "spaced.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"spaced\.csv has columns that are set apart by spaces alone: write it with commas"):
+        open_table(tmp_path / "spaced.csv")
+
+
 # ---------------------------------------------------------------- encodings, pipes and long fields
 
 
@@ -205,8 +244,9 @@ def test_advice_on_texts_has_no_code_for_tables_that_a_command_does_not_have(fol
         levels = {"week": "2024-W0" + (frame.index % 9 + 1).astype(str), "size": np.array(["S", "s", "L"])[frame.index % 3]}
         frame.assign(**levels).to_csv(f"{name}.csv", index=False)
     said = call("source.csv", "target.csv", "--encode", "--method", "gaussian").stdout
-    for fact in ("All of it reads as weeks", "differ only in case or spaces"):
-        assert f"{fact}. If that is wrong, change the column in both files, or leave it out.\n" in said
+    weeks = "All of it reads as weeks. If they are weeks, write the days on which they begin, as 2024-05-13, in both files"
+    assert f"{weeks}, or leave it out.\n" in said
+    assert "differ only in case or spaces. If that is wrong, change the column in both files, or leave it out.\n" in said
     assert "pandas" not in said
 
 

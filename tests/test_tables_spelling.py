@@ -14,9 +14,12 @@ import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_linnerud, load_wine
 
+from densratio._columns import is_missing
 from densratio.tables import TableEncoder
-from densratio.tables.spelling import is_date
+from densratio.tables.dates import is_date, is_duration
+from densratio.tables.spelling import kind_of_texts
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,7 @@ def test_declared_categories_may_be_numbers_and_texts():
 
 
 DATES = [f"2024-01-{day:02d}" for day in range(1, 21)]
+MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct"]
 HOURS = pd.to_timedelta([0, 1] * 10, unit="h")
 
 
@@ -83,6 +87,29 @@ def as_texts(frame):
             "dates in the form %b %d, %Y %H:%M",
             pd.to_datetime(DATES) + pd.Timedelta(hours=1.5),
         ),
+        ([f"1/{day}/24" for day in range(1, 21)], "dates in the form %m/%d/%y", pd.to_datetime(DATES)),
+        (
+            [f"{day}.1.2024 1:30 PM" for day in range(1, 21)],
+            "dates in the form %d.%m.%Y %I:%M %p",
+            pd.to_datetime(DATES) + pd.Timedelta(hours=13.5),
+        ),
+        (
+            [f"{month} {year}" for year in (2023, 2024) for month in MONTHS],
+            "dates in the form %b %Y",
+            pd.to_datetime([f"{year}-{month + 1:02d}-01" for year in (2023, 2024) for month in range(10)]),
+        ),
+        ([f"{hour}:05" for hour in range(20)], "times in the form %H:%M", [datetime.time(hour, 5) for hour in range(20)]),
+        (
+            [f" {k % 12 or 12}:30 {'AP'[k // 12]}M" for k in range(20)],
+            "times in the form %I:%M %p",
+            [datetime.time(k, 30) for k in range(20)],
+        ),
+        (
+            [f"{days} day{'s' * (days != 1)} 02:03:04" for days in range(20)],
+            "durations",
+            [datetime.timedelta(days, hours=2, minutes=3, seconds=4) for days in range(20)],
+        ),
+        ([f"PT{hours}H" for hours in range(20)], "durations", [datetime.timedelta(hours=hours) for hours in range(20)]),
         ([f"{number}.5%" for number in range(20)], "numbers with signs", np.arange(20) + 0.5),
         ([f"{number},000" for number in range(20)], "numbers with signs", 1000.0 * np.arange(20)),
     ],
@@ -102,9 +129,82 @@ def test_texts_that_all_read_as_numbers_or_dates_are_told_with_what_makes_them_s
     assert times > 1 or f"20 different texts, of which none is frequent: they read as {kind}" in use.reason
     code, category = re.search(rf"{kind}: (.*); or declare categories, (.*)[.]$", str(caught[0].message)).groups()
     column, level = (eval(each, {"pandas": pd, "polars": polars, "X": X}) for each in (code, category))
-    plain = np.asarray if "numbers" in kind else partial(pd.to_datetime, utc=True)
+    plain = partial(pd.to_datetime, utc=True) if kind.startswith(("dates", "weeks")) else np.asarray
     np.testing.assert_array_equal(plain(column.to_list()), plain(list(values) * times))
     assert "ategorical" in str(type(level.dtype)) and level.to_list() == texts * times
+
+
+NUMBERED = [20240101 + k for k in range(20)]
+AS_NUMBERS = {
+    "pandas": pd.Series(NUMBERED),
+    "nullable": pd.Series([None, *NUMBERED[1:]], dtype="Int64"),
+    "with gaps": pd.Series([np.nan, *NUMBERED[1:]]),
+    "objects": pd.Series([None, *NUMBERED[1:]], dtype=object),
+    "texts": pd.Series([str(number) for number in NUMBERED]),
+    "polars": polars.Series(NUMBERED),
+    "polars with gaps": polars.Series([None, *map(float, NUMBERED[1:])]),
+    "polars texts": polars.Series([str(number) for number in NUMBERED]),
+    "Arrow": pyarrow.array(NUMBERED),
+    "array": np.array(NUMBERED),
+    "array of texts": np.array([str(number) for number in NUMBERED]),
+}
+
+
+@pytest.mark.parametrize("column", AS_NUMBERS.values(), ids=AS_NUMBERS)
+def test_dates_as_whole_numbers_are_told_with_what_makes_them_dates(column):
+    if isinstance(column, np.ndarray):
+        X = column.reshape(-1, 1)
+        values = column.tolist()
+    else:
+        values = column.to_pylist() if hasattr(column, "to_pylist") else list(column)
+        library = {"pandas": pd.DataFrame, "polars": polars.DataFrame, "pyarrow": pyarrow.table}[
+            type(column).__module__.split(".")[0]
+        ]
+        X = library({"k": column, "x": list(range(20))})
+    with pytest.warns(UserWarning, match="reads as dates in the form %Y%m%d: ") as caught:
+        TableEncoder(keep="k").fit(X)
+    code = re.search(r"%Y%m%d: (.*?)(?:; or declare categories, .*)?[.]$", str(caught[0].message))[1]
+    found = pd.Series(eval(code, {"pandas": pd, "polars": polars, "X": X}).to_list())
+    known = pd.Series(pd.to_datetime(DATES)).where(pd.Series([not is_missing(value) for value in values]))
+    assert found.isna().equals(known.isna()) and (found.dropna() == known.dropna()).all()
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        np.arange(20240000, 20240060),  # ids that begin with a year
+        np.arange(20240101, 20240160),
+        np.repeat([20240101, 20240102, 20240103, 20240104, 20240105], 20),  # few enough to be by chance
+        np.random.default_rng(0).integers(19_000_000, 21_000_000, 60),  # prices
+        np.random.default_rng(0).integers(10_000, 99_999, 60),  # zip codes
+        np.r_[NUMBERED, 20240230],
+        np.r_[NUMBERED, 0],
+        np.r_[NUMBERED, 20240117.5],
+        np.r_[NUMBERED, 30240117],
+    ],
+)
+def test_other_whole_numbers_are_no_dates(numbers):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for column in (numbers, numbers.astype(str)):
+            TableEncoder(keep="k").fit(pd.DataFrame({"k": column, "x": np.arange(len(numbers)) % 7}))
+    assert not [str(warning.message) for warning in caught if "dates" in str(warning.message)]
+
+
+@pytest.mark.parametrize("load", [load_breast_cancer, load_diabetes, load_digits, load_iris, load_linnerud, load_wine])
+def test_columns_of_measurements_bring_no_advice(load):
+    frame = load(as_frame=True).frame
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Column .* holds")
+        TableEncoder().fit(frame)
+        TableEncoder().fit(frame.astype(int))
+
+
+@pytest.mark.parametrize(
+    "texts", [["3:2", "0:0", "4:1"], ["16:9", "4:3"], ["14:65", "14:05"], ["1.2.3", "1.10.0"], ["P1", "P2"], ["5 dogs"]]
+)
+def test_scores_and_versions_are_no_times(texts):
+    assert kind_of_texts(texts) is None
 
 
 def test_dates_that_fit_two_forms_are_told_with_both():
@@ -149,6 +249,16 @@ def test_what_counts_as_a_date_pandas_reads_as_that_date(day, time, zone):
         known = datetime.datetime.fromisoformat(text)
         known = known if known.tzinfo else known.replace(tzinfo=datetime.UTC)
         assert (found - known == pd.Timedelta(0)).all()
+
+
+@given(
+    text=st.from_regex(r"-?\d{1,3} days?(,? [+-]?\d?\d:[0-5]\d:[0-5]\d(\.\d{1,6})?)?", fullmatch=True)
+    | st.from_regex(r"-?P(\d\dD)?(T(\d?\dH)?(\d\dM)?(\d\d(\.\d{1,3})?S)?)?", fullmatch=True)
+    | st.from_regex(r"-?\d{1,3}:\d\d:\d\d(\.\d{1,6})?", fullmatch=True)
+)
+def test_what_counts_as_a_duration_pandas_reads(text):
+    if is_duration(text):
+        assert not pd.isna(pd.to_timedelta(pd.Series([text]))[0])
 
 
 # ---------------------------------------------------------------- two tables that hold different things

@@ -9,11 +9,14 @@ import pytest
 import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import ThreadpoolController
 
 from densratio import KMM, LSIF, Discriminator, SpectralRatio, SubspaceLSIF, Wasserstein, stack_domains
 from densratio._threads import blas, few_threads, one_thread, threads_for
+from densratio.labels import find_label_issues
+from densratio.labels.default_model import default_threads
 
 
 def n_threads():
@@ -68,6 +71,29 @@ def test_a_classifier_of_few_rows_takes_one_thread_of_openmp(n_rows, expected, t
     with openmp.limit(limits=2):
         Discriminator(Counting(), cv=1).fit(*stack_domains(rows, rows + 0.5))
         assert set(seen) == {expected} and {library["num_threads"] for library in openmp.info()} == {2}
+
+
+@pytest.mark.parametrize("labels", [np.arange(60) % 2, np.arange(60) / 7], ids=["classes", "numbers"])
+def test_the_default_models_of_few_labels_take_one_thread(labels, two_threads, monkeypatch):
+    """The trees that are compared, and those of the folds; a given model keeps the threads that there are."""
+    openmp, seen = ThreadpoolController().select(user_api="openmp"), []
+    for boosting in (HistGradientBoostingClassifier, HistGradientBoostingRegressor):
+        fit = boosting.fit
+
+        def counted(self, *args, fit=fit, **params):
+            seen.extend(library["num_threads"] for library in openmp.info())
+            return fit(self, *args, **params)
+
+        monkeypatch.setattr(boosting, "fit", counted)
+    X = np.random.default_rng(0).normal(size=(60, 2)) + np.arange(60)[:, None] % 2
+    made = HistGradientBoostingClassifier if labels.dtype.kind == "i" else HistGradientBoostingRegressor
+    with openmp.limit(limits=2):
+        for model, expected in ((None, 1), (made(max_iter=2), 2)):
+            seen.clear()
+            find_label_issues(X, labels, model=model, n_repeats=1, cv=2)
+            assert seen and set(seen) == {expected}
+    with openmp.limit(limits=2), default_threads(LogisticRegression(), np.zeros((20_000, 30))):
+        assert {library["num_threads"] for library in openmp.info()} == {2}
 
 
 def test_long_matrices_have_all_threads_and_errors_restore_them(two_threads):

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..tables.dates import is_date
 from ..tables.reading import read_column
-from ..tables.spelling import is_date
 from .console import enumerated
 from .numerals import is_gap, numbers_in
 from .tables import Table
@@ -78,7 +78,7 @@ def column_of(table: Table, values: Any, *, is_code: bool, fills_gaps: bool, is_
         codes, other = code_texts(values), table.respelled.get(values.name, {})
         return Column(table, codes.map(lambda text: other.get(text.strip(), text), na_action="ignore"), "categories")
     column = Column(table, values, _kind(values))
-    if column.is_text and not table.has_types and (spelled := _spelled(column, fills_gaps, is_label)) is not None:
+    if column.is_text and (spelled := _spelled(column, fills_gaps, is_label)) is not None:
         column = Column(table, spelled, _kind(spelled))
     if column.kind == "numbers":
         floats = column.values.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -99,6 +99,8 @@ def shown(value: Any) -> str:
 
 def _spelled(column: Column, fills_gaps: bool, is_label: bool) -> Any:
     """The numbers, dates or booleans that all texts of a column spell, or all but the gaps; None if some text spells none."""
+    if column.table.has_types:
+        return None if is_label or column.table.has_dates else _dates(column, fills_gaps)
     values, is_stray = column.values, column.is_stray
     is_truth = column.is_truth
     if is_truth.any() and all(fills_gaps and is_gap(text) for text in column.texts(column.is_present & ~is_truth)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +15,8 @@ from ..diagnostics.remedies import Remedies, describe, parameters_of
 from ..estimators import ESTIMATORS
 from ..features import BANDWIDTHS
 from ..tables import ColumnUse, TableEncoder, importance_weights
-from ..tables.spelling import Advice
 from ..tables.weights import named_ratio
+from .advice import without_code
 from .values import Frames
 
 __all__ = ["Result", "estimator", "weigh"]
@@ -93,18 +92,10 @@ def weigh(ratio: Any, frames: Frames, flatten: float, tame: str | None, seed: in
     remedies = Remedies(parameters_of(fitted) | {"flatten": flatten}, words)
     # The method is named among the facts of the call.
     report = replace(result.diagnosis, warnings=advise(result.diagnosis, remedies), ratio="")
-    said = [_in_words(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    said = [without_code(warning.message, "both files") for warning in caught if issubclass(warning.category, UserWarning)]
     apart = [f"Column '{use.name}': {words}." for use in result.columns for words in use.no_overlap]
     method = describe(fitted) + f", flattened by the power {flatten:g}" * (flatten != 1.0) + f", tamed by {tame}" * bool(tame)
     return Result(weights, method, result.columns, report, tuple(dict.fromkeys([*report.warnings, *apart, *said])))
-
-
-def _in_words(warning: Warning | str) -> str:
-    """A warning of the library, without code for tables that the caller of a command does not have."""
-    advice = warning.args[0] if isinstance(warning, Warning) else warning
-    if not isinstance(advice, Advice):
-        return re.sub(r"make it one: .*\)\.$", "leave these cells empty.", str(warning))
-    return f"{advice.fact}. If that is wrong, change the column in both files, or leave it out."
 
 
 def _number(option: str, text: str, *words: str, at_least_zero: bool = False) -> float | str:

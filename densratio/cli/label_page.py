@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
+from functools import cache
 from html import escape
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import numpy as np
+
 from .._columns import is_missing
 from ..labels.encoding import free_text
+from ..tables.reading import read_column
+from ..tables.use import numbers_rows
 from .labeled import Labeled
 
 __all__ = ["page"]
@@ -28,9 +34,9 @@ def page(issues: Any, given: Labeled, title: str) -> str:
     found, are_classes = issues[issues["is_issue"]], "transition" in issues.attrs
     pairs = found.groupby(["given_label", "suggested_label"]).size().sort_values(ascending=False).head(_MOST_SHOWN)
     counts = [[_text(label), _text(suggested), f"{n:,}"] for (label, suggested), n in pairs.items()]
-    worded = _worded(given, are_classes)
+    shown = _picture_of(given) if given.files else _words_of(given, are_classes)
     worst = [
-        [*map(_text, (row.row, row.given_label, row.suggested_label, f"{row.score:.1%}")), _shown(given, row, worded, are_classes)]
+        [*map(_text, (row.row, row.given_label, row.suggested_label, f"{row.score:.1%}")), shown(row)]
         for row in found.head(_MOST_SHOWN).itertuples()
     ]
     facts = f"{len(found):,} of {len(given.labels):,} labels are likely wrong; {issues['score'].sum():,.0f} are expected."
@@ -50,22 +56,26 @@ def _text(value: Any) -> str:
     return escape(_number(value) if isinstance(value, float) else str(value))
 
 
-def _worded(given: Labeled, are_classes: bool) -> list[Any]:
-    """The columns whose texts are shown of each row: sentences, and beside a predicted number all that are no numbers."""
-    if given.files:
-        return []
-    others = given.rows.drop(columns=given.rows.select_dtypes("number").columns)
-    return [name for name in others if not are_classes or free_text(others[name]) is not None]
+def _words_of(given: Labeled, are_classes: bool) -> Callable[[Any], str]:
+    """A function of a row of the list: the texts of some columns, and what speaks against its class, or its numbers.
+
+    The texts are sentences, and beside a predicted number all that are no numbers.
+    """
+    numbers = given.rows.select_dtypes("number").columns
+    others = given.rows.columns.difference(numbers, sort=False)
+    worded = [name for name in others if not are_classes or free_text(given.rows[name]) is not None]
+    rivals = _Rivals(given.rows, given.labels)
+
+    def words(row: Any) -> str:
+        values = given.rows.iloc[row.row]
+        texts = [f"{name}: {shorten(str(text), _LONGEST)}" for name, text in values[worded].dropna().items()]
+        return _text("; ".join([*texts, *(rivals.against(row) if are_classes else _beside(values[numbers]))]))
+
+    return words
 
 
-def _shown(given: Labeled, row: Any, worded: list[Any], are_classes: bool) -> str:
-    """The picture of an image; for a table row the texts of some columns, and what speaks against its class, or its numbers."""
-    if given.files:
-        return _picture(given.rows[row.row], given.files[row.row])
-    words = [f"{name}: {shorten(str(text), _LONGEST)}" for name, text in given.rows[worded].iloc[row.row].dropna().items()]
-    if are_classes:
-        return _text("; ".join([*words, *_against(given.rows, given.labels, row)]))
-    return _text("; ".join([*words, *_beside(given.rows.select_dtypes("number").iloc[row.row])]))
+def _picture_of(given: Labeled) -> Callable[[Any], str]:
+    return lambda row: _picture(given.rows[row.row], given.files[row.row])
 
 
 def _picture(image: Any, file: Path) -> str:
@@ -79,33 +89,61 @@ def _picture(image: Any, file: Path) -> str:
     return f"<img src='data:image/png;base64,{data}' alt='{_text(file)}' title='{_text(file)}'>"
 
 
-def _against(X: Any, y: Any, row: Any) -> list[str]:
-    """The columns in which the row is farther from the rows of its label than from those of the suggested one, in deviations."""
-    labels = row.given_label, row.suggested_label
-    found = (_column_against(X[name], [y == label for label in labels], labels, row.row) for name in X)
-    largest = sorted((one for one in found if one[0] > _LEAST), key=lambda one: -one[0])[:_COLUMNS_SHOWN]
-    return [words for _, words in largest]
+class _Rivals:
+    """What the rows of each label have in each column, computed once, to compare a row with two labels.
 
+    X, y: the rows, a pandas frame, and their labels (n,).
+    """
 
-def _column_against(column: Any, samples: list[Any], labels: tuple[Any, Any], row: int) -> tuple[float, str]:
-    """By how many deviations a value is farther from its label's rows, and that in words; samples: which rows have each label."""
-    value = column.iloc[row]
-    if is_missing(value):
-        return 0.0, ""
-    if column.dtype.kind in "iufM":
-        # Medians, since some labels of either class are wrong.
-        own, other = (column[of].median() for of in samples)
-        excess, spread = abs(value - own) - abs(value - other), column.std()
-        if not spread or is_missing(spread) or is_missing(excess):
+    def __init__(self, X: Any, y: Any):
+        # Row numbers, from which nothing was learned, say nothing.
+        self.X = X.drop(columns=[name for name in X if _counts_rows(X, name)])
+        self.rows = X.groupby(y).indices
+        self._median, self._shares = cache(self._median_of), cache(self._shares_of)
+        self._spread = cache(lambda name: self.X[name].std())
+
+    def against(self, row: Any) -> list[str]:
+        """The columns in which a row is farther from the rows of its label than from those of the suggested one, in deviations."""
+        labels = row.given_label, row.suggested_label
+        found = (self._column_against(name, labels, row.row) for name in self.X)
+        largest = sorted((one for one in found if one[0] > _LEAST), key=lambda one: -one[0])[:_COLUMNS_SHOWN]
+        return [words for _, words in largest]
+
+    def _column_against(self, name: Any, labels: tuple[Any, Any], row: int) -> tuple[float, str]:
+        """By how many deviations a value is farther from its label's rows, and that in words."""
+        column = self.X[name]
+        value = column.iloc[row]
+        if is_missing(value):
             return 0.0, ""
-        shown = [f"{x.date()}" if column.dtype.kind == "M" else _number(x) for x in (value, own, other)]
-        words = f"{column.name} = {shown[0]}, median of {labels[0]} {shown[1]}, of {labels[1]} {shown[2]}"
-        return float(excess / spread), words
-    has_it = (column == value).to_numpy(dtype=bool, na_value=False)
-    own, other = (float(has_it[of].mean()) for of in samples)
-    words = f"{column.name} = {shorten(str(value), _LONGEST)}, as {own:.0%} of {labels[0]} and {other:.0%} of {labels[1]}"
-    # In a column of one text both shares are 1.
-    return float((other - own) / (has_it.std() or 1.0)), words
+        if column.dtype.kind in "iufM":
+            own, other = (self._median(name, label) for label in labels)
+            excess, spread = abs(value - own) - abs(value - other), self._spread(name)
+            if not spread or is_missing(spread) or is_missing(excess):
+                return 0.0, ""
+            shown = [f"{x.date()}" if column.dtype.kind == "M" else _number(x) for x in (value, own, other)]
+            words = f"{name} = {shown[0]}, median of {labels[0]} {shown[1]}, of {labels[1]} {shown[2]}"
+            return float(excess / spread), words
+        own, other = (self._shares(name, label).get(value, 0.0) for label in labels)
+        words = f"{name} = {shorten(str(value), _LONGEST)}, as {own:.0%} of {labels[0]} and {other:.0%} of {labels[1]}"
+        share = self._shares(name).get(value, 0.0)
+        # In a column of one text both shares are 1.
+        return float((other - own) / (np.sqrt(share * (1.0 - share)) or 1.0)), words
+
+    def _median_of(self, name: Any, label: Any) -> Any:
+        # Medians, since some labels of either class are wrong.
+        return self.X[name].iloc[self.rows[label]].median()
+
+    def _shares_of(self, name: Any, label: Any = None) -> dict[Any, float]:
+        """The share of the rows of a label, or of all rows, that have each value."""
+        column = self.X[name] if label is None else self.X[name].iloc[self.rows[label]]
+        return (column.value_counts() / len(column)).to_dict()
+
+
+def _counts_rows(X: Any, name: Any) -> bool:
+    if X[name].dtype.kind not in "iuf":
+        return False
+    column = read_column(X, name, "table X")
+    return numbers_rows(column, column)
 
 
 def _beside(values: Any) -> list[str]:

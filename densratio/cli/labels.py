@@ -108,11 +108,14 @@ def _issues(given: Any, known: Any, seen: Any, settings: dict[str, Any]) -> tupl
 
 def told(caught: Sequence[warnings.WarningMessage]) -> list[str]:
     """The library's warnings, in the words of the command line."""
-    return [_in_words(str(warning.message)) for warning in caught if warning.category is UserWarning]
+    # Imported here, so that --help does not need numpy.
+    from .advice import without_code
+
+    return [_in_words(without_code(warning.message, "the file")) for warning in caught if warning.category is UserWarning]
 
 
 def _in_words(sentence: str) -> str:
     """A message of the library, in the words of the command line."""
     for name, option in _OPTIONS.items():
         sentence = sentence.replace(name, option)
-    return re.sub(r"make it one: X\.replace\(.*\)", "leave these cells empty", sentence)
+    return re.sub(r" If it measures something, encoder=.*", "", sentence)

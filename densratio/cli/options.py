@@ -28,7 +28,9 @@ __all__ = [
 
 _THOUSANDS = (",", ".", "'", " ")
 
-LabeledData = Annotated[Path, typer.Argument(help="CSV, TSV (also .gz), Parquet, or a folder of images by class.", readable=False)]
+LabeledData = Annotated[
+    Path, typer.Argument(help="CSV, TSV, Parquet, Feather, JSON or Excel, or a folder of images by class.", readable=False)
+]
 Label = Annotated[str | None, typer.Option(help="The column of the label; leave it out for a folder.")]
 Clean = Annotated[Path | None, typer.Option(help="A table or folder of rows known to be right.", readable=False)]
 Checked = Annotated[

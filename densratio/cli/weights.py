@@ -27,7 +27,9 @@ def _path(kind: Any, help: str) -> Any:
 
 
 def weights(
-    source: Annotated[Path, _path(typer.Argument, "The table to weigh, with the training rows: CSV, TSV (also .gz) or Parquet.")],
+    source: Annotated[
+        Path, _path(typer.Argument, "The table to weigh, with the training rows: CSV, TSV, Parquet, Feather, JSON, Excel.")
+    ],
     target: Annotated[Path, _path(typer.Argument, "The table that the weighted rows should look like: where the model is used.")],
     method: Annotated[
         str,

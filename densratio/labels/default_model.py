@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from .._progress import ticked
+from .._threads import threads_for
 from .held_out import calibrated_losses, fitted, is_better, label_folds, probabilities
 
-__all__ = ["default_model", "has_torch", "makes_networks", "torch_network"]
+__all__ = ["default_model", "default_threads", "has_torch", "makes_networks", "torch_network"]
 
 _TRIAL, _TRIAL_FOLDS = 8000, 3  # rows of the comparison (on 4000, trees can still seem better than networks), and its folds
 _RIDGES = 0.1, 0.001  # C of logistic regressions, for few columns and for embeddings
@@ -54,8 +56,18 @@ def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.nda
 
 
 def _held_out_losses(model: Any, rows: np.ndarray, given: np.ndarray, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
-    learner = fitted(model, rows[learned], given[learned])
-    return calibrated_losses(probabilities(learner, rows[held], int(given.max()) + 1), given[held])
+    with default_threads(model, rows[learned]):
+        learner = fitted(model, rows[learned], given[learned])
+        return calibrated_losses(probabilities(learner, rows[held], int(given.max()) + 1), given[held])
+
+
+def default_threads(model: Any, rows: np.ndarray) -> AbstractContextManager[None]:
+    """Use one thread in the block for a default model of few rows; convolutions share their work between all.
+
+    With another process on two cores, the trees of 3,000 rows took minutes with two threads, and seconds with one.
+    """
+    is_convolution = rows.ndim > 2 and isinstance(model, torch_network())
+    return nullcontext() if is_convolution else threads_for(len(rows), rows[0].size)
 
 
 def _small_models(seed: int) -> list[Any]:

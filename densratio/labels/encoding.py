@@ -18,7 +18,7 @@ from .._columns import check_container, check_table, is_frame, is_missing, libra
 from ..tables import TableEncoder
 from ..tables.encoder import of_numbers
 from ..tables.reading import column_names
-from ..tables.spelling import numbers_spelled
+from ..tables.spelling import kind_of_texts, numbers_spelled
 
 __all__ = [
     "FrameEncoder",
@@ -86,14 +86,22 @@ def free_text(column: Any) -> list[str] | None:
     if isinstance(column, np.ndarray) and column.dtype.kind in "fiub":
         return None
     values = [value for value in _values(column) if not is_missing(value)]
-    if not values or not all(isinstance(value, str) for value in values):
+    if not values or not all(issubclass(kind, str) for kind in set(map(type, values))):
         return None
-    n_words = sum(len(value.split()) for value in values) / len(values)
-    return _texts(column) if n_words >= _WORDS and len(set(values)) > _DISTINCT * len(values) else None
+    # Names of categories repeat, which is quicker to see than how many words they are.
+    if len(set(values)) <= _DISTINCT * len(values):
+        return None
+    if sum(len(value.split()) for value in values) < _WORDS * len(values):
+        return None
+    # May 17, 2024 and 1 day 02:03:04 are three words.
+    return _texts(column) if kind_of_texts(set(values)) is None else None
 
 
 def _values(column: Any) -> list[Any]:
-    return column.to_pylist() if hasattr(column, "to_pylist") else list(column)
+    if hasattr(column, "to_pylist"):
+        return column.to_pylist()
+    # Iterating over a pandas column of texts makes them one by one.
+    return column.tolist() if library_of(column) == "pandas" else list(column)
 
 
 def _texts(column: Any) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from .._progress import show_progress
 from .._sentinels import warn_of_sentinels
 from .._validation import check_count, seed_of
 from .checked import checked_rows
-from .default_model import default_model, has_torch, makes_networks, torch_network
+from .default_model import default_model, default_threads, has_torch, makes_networks, torch_network
 from .encoding import as_numbers, encodes_itself, joined_rows
 from .frame import issue_frame, pandas_module, with_interval
 from .given import class_codes, clean_rows, label_array, warn_of_labels, warn_of_spellings
@@ -149,7 +150,8 @@ def find_label_issues(
         chosen = default_model(rows, given, seed, together, device) if model is None else _classifier(model, seed, device)
         if n_rows >= (_MANY_IMAGES if getattr(rows, "ndim", 2) > 2 else _MANY):
             _say_how_long(chosen, rows, given, len(deals) * len(deals[0]), seed, device)
-        dealt = out_of_fold(chosen, rows, given, deals, n_jobs)
+        with default_threads(chosen, rows) if model is None else nullcontext():
+            dealt = out_of_fold(chosen, rows, given, deals, n_jobs)
     return class_issues(names, given, dealt, is_clean | is_alone, seen, n_rows)
 
 
@@ -161,7 +163,8 @@ def _number_issues(
         raise ValueError("clean with rows of its own is for classes, and these labels are numbers: pass row numbers or a mask.")
     n_rows = len(targets)
     _check_lengths(rows, targets, n_rows)
-    predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, _groups(groups, n_rows, n_rows), *how)
+    with default_threads(model, rows) if model is None else nullcontext():
+        predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, _groups(groups, n_rows, n_rows), *how)
     found = NumberModel(targets, predicted, spread, clean_rows(clean, n_rows))
     frame, limits = issue_frame(targets, predicted, found.scores()), found.limits()
     return with_interval(frame, limits, "the rows say too little about the numbers", "look at rows drawn at random.")

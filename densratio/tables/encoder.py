@@ -20,7 +20,7 @@ from .._names import alike, nearest
 from .._scale import as_counts
 from .._validation import check_count, check_sample_weight, split_domains
 from .reading import KINDS, Column, column_names, loose_values, objects, pairs_of, read_column, table_of
-from .spelling import advice_on_texts
+from .spelling import advice_on_numbers, advice_on_texts
 from .use import ColumnUse, dropped, numbers_rows, use_of
 
 __all__ = ["TableEncoder", "as_names", "of_numbers", "source_counts"]
@@ -92,7 +92,7 @@ class TableEncoder(TransformerMixin, Estimator):
         pairs = pairs_of(source, target, names)
         of_text = [name for name, (column, _) in pairs.items() if column.kind == "categories"]
         texts = {name: [loose_values(table, name) for table in ([source] if is_one else [source, target])] for name in of_text}
-        _warn_of_texts(source, texts)
+        _warn_of_mistaken(source, pairs, texts)
         counted = self._row_numbers(pairs)
         counts = source_counts(sample_weight, source.shape[0])
         if counts is not None:
@@ -241,10 +241,13 @@ def as_names(drop: Any) -> list[Any]:
     return list(drop) if isinstance(drop, Iterable) and not isinstance(drop, str) else [drop]
 
 
-def _warn_of_texts(X: Any, texts: Mapping[Any, Sequence[Sequence[Any]]]) -> None:
-    """Warn of columns of X that count as categories and look like numbers or dates, from their values in both samples."""
-    for name, samples in texts.items():
-        advice = advice_on_texts(X, name, samples)
+def _warn_of_mistaken(X: Any, pairs: Mapping[Any, Sequence[Column]], texts: Mapping[Any, Sequence[Sequence[Any]]]) -> None:
+    """Warn of columns of X that are not what they are taken for: categories, with their texts, or numbers in both samples."""
+    for name, pair in pairs.items():
+        advice = advice_on_texts(X, name, texts[name]) if name in texts else None
+        if pair[0].kind == "numbers":
+            samples = [pair[0].values] if pair[0] is pair[1] else [column.values for column in pair]
+            advice = advice_on_numbers(X, name, samples)
         if advice is not None:
             warnings.warn(advice, UserWarning, stacklevel=_outside())
 

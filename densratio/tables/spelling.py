@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .._columns import is_frame, is_polars, is_real, library_of
+from .dates import DAYS_AS_NUMBERS, are_days_as_numbers, forms_of_dates, forms_of_times, is_date, is_duration, is_week
 
 __all__ = [
     "Advice",
+    "advice_on_numbers",
     "advice_on_texts",
     "conversion",
-    "is_date",
     "kind_of_texts",
     "numbers_spelled",
     "spells_number",
@@ -26,17 +26,17 @@ __all__ = [
 ]
 
 _CODE = re.compile(r"[+-]?0\d")  # 01234 is a code, in which 01 and 1 differ
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
-_WEEK = re.compile(r"\d{4}-W\d\d")
 _MARKED = re.compile(r"[+-]?[$€£]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?\s?[%$€£]?")
-_DAYS = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y",
-         "%d %B %Y", "%B %d, %Y")  # fmt: skip
-_FORMS = [day + time for time in ("", " %H:%M", " %H:%M:%S") for day in _DAYS]
-_IN_FORM = "dates in the form "
+_IN_FORM = re.compile("(dates|times) in the form (.*)")
+_IN_BOTH = ", in both tables"
 _IN_PANDAS = {
     "numbers": "{at}.astype(float)",
     "dates": 'pandas.to_datetime({at}.str.strip(), format="ISO8601", utc=True)',
     "dates of any form": "pandas.to_datetime({at})",
+    "dates as numbers": 'pandas.to_datetime(pandas.to_numeric({at}).astype("Int64").astype("string"), format="%Y%m%d")',
+    "dates in a form": 'pandas.to_datetime({at}.str.strip(), format="{form}")',
+    "times in a form": 'pandas.to_datetime({at}.str.strip(), format="{form}").dt.time',
+    "durations": "pandas.to_timedelta({at}.str.strip())",
     "weeks": 'pandas.to_datetime({at}.str.strip() + "-1", format="%G-W%V-%u")',
     "numbers with signs": 'pandas.to_numeric({at}.str.replace(r"[^0-9.+-]", "", regex=True))',
     "numbers and gaps": 'pandas.to_numeric({at}, errors="coerce")',
@@ -50,6 +50,10 @@ _IN_POLARS = {
     "numbers": "{at}.str.strip_chars().cast(polars.Float64)",
     "dates": '{at}.str.strip_chars().str.to_datetime(time_zone="UTC")',
     "dates of any form": "{at}.cast(polars.String).str.strip_chars().str.to_datetime()",
+    "dates as numbers": '{at}.cast(polars.Int64).cast(polars.String).str.to_datetime("%Y%m%d")',
+    "dates in a form": '{at}.str.strip_chars().str.to_datetime("{form}")',
+    "times in a form": '{at}.str.strip_chars().str.to_time("{form}")',
+    "durations": "polars.from_pandas(pandas.to_timedelta({at}.to_pandas().str.strip()))",
     "weeks": '({at}.str.strip_chars() + "-1").str.to_date("%G-W%V-%u")',
     "numbers with signs": '{at}.str.replace_all(r"[^0-9.+-]", "").cast(polars.Float64)',
     "numbers and gaps": "{at}.cast(polars.String).str.strip_chars().cast(polars.Float64, strict=False)",
@@ -81,32 +85,14 @@ def numbers_spelled(values: np.ndarray) -> np.ndarray | None:
     return numbers if all(map(spells_number, values[~np.isfinite(numbers)].tolist())) else None
 
 
-def is_date(text: str) -> bool:
-    """Whether a text is a date in ISO format, such as 2024-05-17 or 2024-05-17T08:30:00Z."""
-    try:
-        datetime.datetime.fromisoformat(text.strip())
-    except ValueError:
-        return False
-    # Python also takes weeks, dates without dashes and decimal commas, which the libraries of frames do not.
-    return _DATE.fullmatch(text.strip()) is not None
-
-
 def _code(kind: str, X: Any, name: Any) -> str:
-    """Code that makes of a column of X, in words of its library, what a kind of `_IN_PANDAS` says."""
+    """Code that makes of a column of X, in words of its library, what a kind of `_IN_PANDAS` says; a form is in the kind."""
+    in_form = _IN_FORM.fullmatch(kind)
+    kind, form = (f"{in_form[1]} in a form", in_form[2]) if in_form else (kind, "")
     if is_polars(X):
-        return _template(_IN_POLARS, kind).format(at=f"X[{name!r}]")
+        return _IN_POLARS[kind].format(at=f"X[{name!r}]", form=form)
     frame = "X" if library_of(X) == "pandas" else "X.to_pandas()" if is_frame(X) else "pandas.DataFrame(X)"
-    return _template(_IN_PANDAS, kind).format(at=f"{frame}[{name if is_frame(X) else int(name[1:])!r}]")
-
-
-def _template(codes: Mapping[str, str], kind: str) -> str:
-    """The code for a kind; dates in a form that is not ISO's have their form in the kind."""
-    if not kind.startswith(_IN_FORM):
-        return codes[kind]
-    form = kind.removeprefix(_IN_FORM)
-    if codes is _IN_POLARS:
-        return f'{{at}}.str.strip_chars().str.to_datetime("{form}")'
-    return f'pandas.to_datetime({{at}}.str.strip(), format="{form}")'
+    return _IN_PANDAS[kind].format(at=f"{frame}[{name if is_frame(X) else int(name[1:])!r}]", form=form)
 
 
 def conversion(kind: str, X: Any, name: Any, table: str) -> str:
@@ -121,39 +107,28 @@ def conversion(kind: str, X: Any, name: Any, table: str) -> str:
 
 
 def kind_of_texts(texts: Collection[str]) -> str | None:
-    """What all of these distinct texts spell, a kind of `_IN_PANDAS`, or None if some text is neither number nor date.
+    """What all of these distinct texts spell, a kind for `_code`, or None if some text is neither number nor date.
 
-    Numbers that begin with 0, such as 01234, are codes. Dates that fit two forms, as 03/04/2024 does, have the first of `_DAYS`.
+    Numbers that begin with 0, such as 01234, are codes. Dates that fit two forms, as 03/04/2024 does, have the month first.
     """
     return next(iter(_kinds_of_texts(texts)), None)
 
 
 def _kinds_of_texts(texts: Collection[str]) -> list[str]:
     """The kind of `kind_of_texts`, and after it the other forms of dates that fit; empty for none."""
-    if forms := _forms_of_dates(texts):
-        return [_IN_FORM + form for form in forms]
-    if any(map(_CODE.match, texts)):
-        return []
+    if forms := forms_of_dates(texts):
+        return [f"dates in the form {form}" for form in forms]
+    if forms := forms_of_times(texts):
+        return [f"times in the form {form}" for form in forms]
     tests: dict[str, Callable[[str], Any]] = {
-        "numbers": spells_number,
         "dates": is_date,
-        "weeks": lambda text: _WEEK.fullmatch(text.strip()),
+        "weeks": is_week,
+        "durations": is_duration,
+        "numbers": spells_number,
         "numbers with signs": _MARKED.fullmatch,
     }
-    return [kind for kind, is_one in tests.items() if all(map(is_one, texts))][:1]
-
-
-def _forms_of_dates(texts: Collection[str]) -> list[str]:
-    """The forms, as `datetime.strptime` takes them, in each of which all of the texts are dates; that of ISO is none of them."""
-    return [form for form in _FORMS if texts and all(_has_form(text.strip(), form) for text in texts)]
-
-
-def _has_form(text: str, form: str) -> bool:
-    try:
-        datetime.datetime.strptime(text, form)
-    except ValueError:
-        return False
-    return True
+    found = [kind for kind, is_one in tests.items() if all(map(is_one, texts))][:1]
+    return [kind for kind in found if "numbers" not in kind or not any(map(_CODE.match, texts))]
 
 
 class Advice(str):
@@ -170,7 +145,7 @@ class Advice(str):
 
 def advice_on_texts(X: Any, name: Any, samples: Sequence[Sequence[Any]]) -> Advice | None:
     """Advice for a column of X that counts as categories, if its values in one or two samples look like numbers or dates."""
-    code, there = partial(_code, X=X, name=name), ", in both tables" if len(samples) > 1 else ""
+    code, there = partial(_code, X=X, name=name), _IN_BOTH * (len(samples) > 1)
     for values in samples:
         strays = [value for value in values if not is_real(value) and not spells_number(value)]
         if 0 < 2 * len(strays) < len(values):
@@ -188,10 +163,22 @@ def advice_on_texts(X: Any, name: Any, samples: Sequence[Sequence[Any]]) -> Advi
         )
     if not texts or not (kinds := _kinds_of_texts(texts)):
         return None
-    kind, others = kinds[0], "".join(f", and also in {form.removeprefix(_IN_FORM)}" for form in kinds[1:])
+    kind, others = kinds[0], "".join(f", and also in {form[2]}" for form in map(_IN_FORM.fullmatch, kinds[1:]) if form)
     return Advice(
         f"Column {name!r} holds text, such as {min(texts)!r}, and is taken for categories. All of it reads as {kind}{others}",
         f": {code(kind)}{there}; or declare categories, {code('categories')}.",
+    )
+
+
+def advice_on_numbers(X: Any, name: Any, samples: Sequence[np.ndarray]) -> Advice | None:
+    """Advice for a column of X that counts as numbers, NaN for gaps, if all in one or two samples are dates such as 20240517."""
+    numbers = np.concatenate([values[~np.isnan(values)] for values in samples])
+    if not are_days_as_numbers(numbers):
+        return None
+    return Advice(
+        f"Column {name!r} holds numbers, such as {numbers.min():.0f}, and is taken for such. All of it reads as dates in the form "
+        f"{DAYS_AS_NUMBERS}",
+        f": {_code('dates as numbers', X, name)}{_IN_BOTH * (len(samples) > 1)}.",
     )
 
 

@@ -27,11 +27,13 @@ class Table(ABC):
     """The table in a file: `names`, its columns in order; `place`, the unit that a person counts, such as lines; and two readers.
 
     has_types : whether the file says which columns are numbers or text; in a CSV file the values show it.
+    has_dates : whether a file with types also says which are dates; in JSON they are texts.
     notes : what was skipped in the file. respelled : by column, the spelling of codes that other files write differently.
     """
 
     has_types: ClassVar[bool]
-    place: ClassVar[str]
+    has_dates: ClassVar[bool] = True
+    place: str
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
 

@@ -8,10 +8,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["HEAD", "is_data", "is_numeral", "is_spaced", "layout"]
+__all__ = ["HEAD", "is_data", "is_numeral", "layout", "spaced"]
 
 HEAD = 2**16  # characters from which the layout is determined
 _SEPARATORS = ",;\t|"
+_WORD = re.compile(r'"[^"]*"|\S+')
+_GROUPS = re.compile(r"[+-]?\d{1,3}( \d{3})+")  # thousands set apart by spaces
 _MOST_TITLES = 20  # lines of a title or remarks above the header
 
 
@@ -54,12 +56,25 @@ def is_data(names: Sequence[str]) -> bool:
     return bool(given) and all(is_numeral(name) for name in given) and given not in numbered
 
 
-def is_spaced(head: str) -> bool:
-    """Whether each line is as many words as the header, and every row has a number: a table with spaces between its columns."""
-    header, *rows = [line.split() for line in head.splitlines() if line.strip()]
+def spaced(head: str) -> str:
+    """ "yes", "perhaps" or "no": whether spaces alone set the columns of a text apart, so that all lines have as many words.
+
+    Yes, if most columns are numbers, or if some are and texts are in quotes or padded with spaces. Perhaps, if a column is numbers:
+    "John 3" may be two columns or a name. Dates, and thousands set apart by spaces, are one value.
+    """
+    from ...tables.spelling import kind_of_texts
+
+    header, *lines = [line.strip() for line in head.splitlines() if line.strip()]
     # The head may cut the last line short.
-    rows = rows[:-1] if len(head) == HEAD else rows
-    return len(header) > 1 and all(len(row) == len(header) and any(map(is_numeral, row)) for row in rows) and bool(rows)
+    lines = lines[:-1] if len(head) == HEAD else lines
+    names, rows = _WORD.findall(header), [_WORD.findall(line) for line in lines]
+    if len(names) < 2 or not rows or any(len(row) != len(names) for row in rows):
+        return "no"
+    n_numbers = sum(2 * sum(map(is_numeral, column)) > len(column) for column in zip(*rows, strict=True))
+    if not n_numbers or all(map(_GROUPS.fullmatch, lines)) or kind_of_texts(set(lines)) is not None:
+        return "no"
+    is_set_apart = 2 * sum("  " in line or '"' in line for line in lines) > len(lines)
+    return "yes" if 2 * n_numbers > len(names) or is_set_apart else "perhaps"
 
 
 def _records(head: str, separator: str) -> list[tuple[int, list[str]]]:

@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .base import Reading, Table
+from .base import Reading
+from .typed import TypedTable, pyarrow_faults
 
 __all__ = ["ParquetTable"]
 
 
-class ParquetTable(Table):
+class ParquetTable(TypedTable):
     """A Parquet file, read with pyarrow; a row index stored by pandas is not a column.
 
     Raises ValueError for a file that is not a Parquet file, ImportError without pyarrow.
     """
-
-    has_types = True
-    place = "row"
 
     def __init__(self, path: Path, reading: Reading):
         parquet, faults = _pyarrow()
@@ -42,22 +40,13 @@ class ParquetTable(Table):
         except faults as error:
             raise ValueError(f"{self.path} is a damaged Parquet file: {error}.") from None
 
-    def texts(self, names: Sequence[str]) -> dict[str, list[str]]:
-        from pandas.api.types import is_object_dtype, is_string_dtype
-
-        frame = self.read(names)
-        worded = [name for name in names if is_object_dtype(frame[name]) or is_string_dtype(frame[name])]
-        return {name: sorted({text for text in frame[name] if isinstance(text, str)}) for name in worded}
-
     def places(self, rows: Sequence[int]) -> list[int]:
         return [row + 1 for row in sorted(rows)]
 
 
 def _pyarrow() -> tuple[Any, tuple[type[Exception], ...]]:
     """pyarrow.parquet, and its errors for bytes that are not a Parquet file."""
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise ImportError('Parquet files need pyarrow: pip install "densratio-toolkit[cli]"') from None
-    return parquet, (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError)
+    faults = pyarrow_faults("Parquet")
+    import pyarrow.parquet as parquet
+
+    return parquet, faults

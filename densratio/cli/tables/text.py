@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
 import gzip
 import io
+import lzma
 import warnings
+import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from .base import Reading, Table
-from .layout import HEAD, is_data, is_numeral, is_spaced, layout
+from .layout import HEAD, is_data, is_numeral, layout, spaced
 
-__all__ = ["TextTable", "is_numeral"]
+__all__ = ["COMPRESSED", "TextTable", "is_numeral"]
 
 _MAGIC = {
     b"PAR1": "it is a Parquet file: name it .parquet",
-    b"PK\x03\x04": "it is an Excel workbook or a zip archive: save the table as CSV or Parquet",
+    b"PK\x03\x04": "it is an Excel workbook or a zip archive: name it .xlsx or .csv.zip",
     b"\xd0\xcf\x11\xe0": "it is an Excel workbook: save the table as CSV or Parquet",
     b"\xff\xfe": "it is UTF-16 text: read both files with --encoding utf-16, or save it as UTF-8",
     b"\xfe\xff": "it is UTF-16 text: read both files with --encoding utf-16, or save it as UTF-8",
     b"\x1f\x8b": "it is compressed with gzip: name it .csv.gz",
+    b"BZh9": "it is compressed with bzip2: name it .csv.bz2",
+    b"\xfd7zX": "it is compressed with xz: name it .csv.xz",
 }
+COMPRESSED = {".gz": "a gzip", ".bz2": "a bzip2", ".xz": "an xz", ".zip": "a zip"}
+"""Suffixes of compressed text, and the names of such files."""
+_OPENED: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # A field may be as long as a document, beyond Python's default limit of 131,072 characters.
 csv.field_size_limit(2**31 - 1)
 
@@ -43,11 +51,11 @@ class TextTable(Table):
     def __init__(self, path: Path, reading: Reading):
         super().__init__(path, reading)
         name = path.name.lower()
-        self._is_compressed = name.endswith(".gz")
+        self._suffix = next((suffix for suffix in COMPRESSED if name.endswith(suffix)), None)
         with self._bytes() as file:
             start = file.read(4)
         for magic, words in _MAGIC.items():
-            is_expected = self._is_compressed if magic == b"\x1f\x8b" else reading.encoding and "UTF-16" in words
+            is_expected = reading.encoding if "UTF-16" in words else self._suffix and f".csv{self._suffix}" in words
             if start.startswith(magic) and not is_expected:
                 raise ValueError(f"{path} is not a CSV file: {words}.")
         with self._faults():
@@ -66,14 +74,20 @@ class TextTable(Table):
                 f"{path} has no header: its first line is data ({', '.join(self.names[:4])}{', ...' * (len(self.names) > 4)}). "
                 "Put a line with the column names above it."
             )
-        if len(self.names) == 1 and is_spaced(head):
-            raise ValueError(f"{path} has columns that are set apart by spaces alone: write it with commas or tabs between them.")
+        set_apart = spaced(head) if len(self.names) == 1 else "no"
+        if set_apart == "yes":
+            raise ValueError(
+                f"{path} has columns that are set apart by spaces alone: write it with commas or tabs between them. If each line "
+                "is one text, put it in quotes."
+            )
         # These are pandas' names, by which a person can drop the columns.
         self.names = tuple(name or f"Unnamed: {i}" for i, name in enumerate(self.names))
         self._check_names()
+        if set_apart == "perhaps":
+            self.notes = (f"{path}: each line is read as one text; if spaces set its columns apart, write it with commas or tabs.",)
         above = [line for line in head.splitlines()[: self._header_line - 1] if line.strip() and line != f"sep={self.separator}"]
         if above:
-            self.notes = (f"{path}: the column names are on line {self._header_line}; passed over {above[0][:40]!r} above them.",)
+            self.notes += (f"{path}: the column names are on line {self._header_line}; passed over {above[0][:40]!r} above them.",)
 
     def read(self, names: Sequence[str]) -> Any:
         """See `Table.read`. Raises ValueError for rows that do not fit the header, or none."""
@@ -131,12 +145,25 @@ class TextTable(Table):
 
     def _open(self) -> TextIO:
         binary: Any = self._bytes()
-        if self._is_compressed:
-            binary = gzip.GzipFile(fileobj=binary)
+        if self._suffix == ".zip":
+            binary = self._member(binary)
+        elif self._suffix is not None:
+            binary = _OPENED[self._suffix](binary)
         encoding = self.reading.encoding or "utf-8"
         # Excel's byte order mark is not part of a name.
         encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
         return io.TextIOWrapper(binary, encoding=encoding, newline="")
+
+    def _member(self, archive: IO[bytes]) -> IO[bytes]:
+        """The only file of a zip archive. Raises ValueError for several, or for one with a password."""
+        packed = zipfile.ZipFile(archive)
+        # A Mac adds files of its own.
+        held = [one for one in packed.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
+        if len(held) != 1:
+            raise ValueError(f"{self.path} holds {len(held)} files: give an archive of one table alone.")
+        if held[0].flag_bits & 1:
+            raise ValueError(f"{self.path} has a password: unpack it.")
+        return packed.open(held[0])
 
     def _records(self, *, keeps_empty_lines: bool) -> Iterator[tuple[int, list[str]]]:
         """The line on which each record begins and its fields, the header first, counted as pandas counts rows."""
@@ -174,7 +201,11 @@ class TextTable(Table):
             ) from None
         except LookupError:
             raise ValueError(f"--encoding {self.reading.encoding} is not known: use utf-8, cp1252, latin-1, utf-16, ...") from None
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            raise ValueError(f"{self.path} is not a gzip file, or it is damaged or cut short.") from None
+        except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError) as error:
+            # The errors of the system have a number, those of gzip and bzip2 have none.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            kind = COMPRESSED[self._suffix or ".gz"]
+            raise ValueError(f"{self.path} is not {kind} file, or it is damaged or cut short.") from None
         except csv.Error as error:
             raise ValueError(f"{self.path} is not a CSV file: {error}.") from None
