@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from ._arrays import Array, host_numbers, is_sparse, namespace, put, to_host
+from ._arrays import Array, eps, host_numbers, is_sparse, namespace, put, to_host
 
-__all__ = ["Scale", "as_counts", "column_values", "distinct", "distinct_of_any_columns", "some_of"]
+__all__ = ["Scale", "as_counts", "column_values", "distinct", "distinct_of_any_columns", "some_of", "varies"]
 
 _LEVELS = 96  # quantiles that represent a column with more distinct values
 _GAUSSIAN = {0.25: 0.4506242231, 0.5: 0.9538725524}  # quantiles of the difference of two draws from N(0, 1)
 _APART, _LEAST = 0.15, 0.4  # Wasserstein distance, in spreads, from which a column counts in full; the least factor
+_ROUNDING = 2.0  # rounding units of two values by which sums in another order differ; whole numbers are exact
 _BOUND = 3.0  # spreads from the middle at which values are clipped for this distance, so that sentinels do not dominate it
 _PARTS = 16  # parts of the ranks of a column, from which columns are ordered
 _MOST = 0.9 * float(np.finfo(np.float64).max)
@@ -31,7 +32,8 @@ class Scale:
     difference of two unequal rows of one sample, divided by 0.954, or their lower quartile, divided by 0.451, if that is less. For
     a Gaussian column both are the standard deviation. A shift between the samples does not change the spread, and clusters hardly
     increase it, so that a column is not shrunk because the samples differ in it. A few outliers hardly change it. A column of two
-    values has a finite spread, however rare one of them is. The spread is infinite for a constant column: scaled values are 0.
+    values has a finite spread, however rare one of them is. Values that rounding sets apart, such as 0.3 and 0.1 + 0.2, are equal
+    here. The spread is infinite for a constant column: scaled values are 0.
     """
 
     middle: np.ndarray
@@ -172,13 +174,34 @@ def some_of(n: int, most: int) -> np.ndarray:
 def _of_columns(samples: Sequence[tuple[Array, Array | None]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each column (d,): the median, the spread (infinite if it is constant), and the distance of the first two samples."""
     mass = [np.ones(rows.shape[0]) if w is None else host_numbers(w) for rows, w in samples]
+    rounding = _ROUNDING * max(_eps(rows) for rows, _ in samples)
     columns = zip(*(column_values(rows) for rows, _ in samples), strict=True)
-    middle, spread, apart = np.reshape([_of_column(values, mass) for values in columns], (-1, 3)).T
+    middle, spread, apart = np.reshape([_of_column(values, mass, rounding) for values in columns], (-1, 3)).T
     return middle, np.where(spread > 0.0, spread, np.inf), apart
 
 
-def _of_column(values: Sequence[np.ndarray], mass: Sequence[np.ndarray]) -> tuple[float, float, float]:
-    """The same for one column, (n,) in each sample, whose rows count `mass` (n,) times; the spread of a constant column is 0."""
+def varies(samples: Sequence[np.ndarray]) -> np.ndarray:
+    """Whether each column (d,) of these samples (n, d), together, has values that more than rounding sets apart."""
+    low, high = (end([end(rows, axis=0) for rows in samples], axis=0) for end in (np.min, np.max))
+    return _are_apart(low, high, _ROUNDING * max(_eps(rows) for rows in samples))
+
+
+def _are_apart(low: np.ndarray, high: np.ndarray, rounding: float) -> np.ndarray:
+    """Whether values (k,) are below others (k,) by more than `rounding` of their size. Whole numbers are exact."""
+    with np.errstate(over="ignore"):
+        is_beyond = high - low > rounding * np.maximum(np.abs(low), np.abs(high))
+    return is_beyond | ((low < high) & (low == np.rint(low)) & (high == np.rint(high)))
+
+
+def _eps(rows: Array) -> float:
+    return float(np.finfo(rows.dtype).eps) if is_sparse(rows) else eps(rows)
+
+
+def _of_column(values: Sequence[np.ndarray], mass: Sequence[np.ndarray], rounding: float) -> tuple[float, float, float]:
+    """The same for one column, (n,) in each sample, whose rows count `mass` (n,) times; the spread of a constant column is 0.
+
+    rounding: the difference of two values, relative to them, up to which they are equal.
+    """
     found, kind = np.unique(np.concatenate(values), return_inverse=True)
     kinds = np.split(kind, np.cumsum([len(column) for column in values])[:-1])
     shares = np.array([np.bincount(at, m / m.max(), len(found)) for at, m in zip(kinds, mass, strict=True)])
@@ -187,11 +210,14 @@ def _of_column(values: Sequence[np.ndarray], mass: Sequence[np.ndarray]) -> tupl
     total /= total.max()
     pooled = total @ shares / total.sum()
     middle = float(found[_reached(pooled, np.array([0.5]))[0]])
-    varies = np.count_nonzero(shares, axis=1) > 1
-    samples = zip(shares[varies], total[varies], strict=True) if varies.any() else [(pooled, 1.0)]
-    pairs = [(*_Distinct(found[share > 0.0], share[share > 0.0]).few().differences(), part) for share, part in samples]
-    difference, weight = (np.concatenate(side) for side in zip(*((d, part * w) for d, w, part in pairs), strict=True))
-    spread = _spread(difference, weight)
+
+    def pairs(share: np.ndarray, part: float) -> tuple[np.ndarray, np.ndarray]:
+        difference, weight = _Distinct(found[share > 0.0], share[share > 0.0], rounding).few().differences()
+        return difference, part * weight
+
+    difference, weight = (np.concatenate(side) for side in zip(*map(pairs, shares, total), strict=True))
+    # If no sample varies, the two differ or the column is constant.
+    spread = _spread(difference, weight) if len(difference) else _spread(*pairs(pooled, 1.0))
     return middle, spread, _apart(found, shares, middle, spread)
 
 
@@ -214,27 +240,31 @@ def _spread(difference: np.ndarray, weight: np.ndarray) -> float:
 
 
 class _Distinct(NamedTuple):
-    """Distinct values (k,), ascending, and the share (k,) of the rows with each."""
+    """Distinct values (k,), ascending, the share (k,) of the rows with each, and the relative difference of equal values."""
 
     values: np.ndarray
     share: np.ndarray
+    rounding: float
 
     def few(self) -> _Distinct:
         """At most _LEVELS of the values, as quantiles."""
         if len(self.values) <= _LEVELS:
             return self
         kept, count = np.unique(self.values[_reached(self.share, (np.arange(_LEVELS) + 0.5) / _LEVELS)], return_counts=True)
-        if len(kept) > 1:
-            return _Distinct(kept, count / _LEVELS)
+        few = self._replace(values=kept, share=count / _LEVELS)
+        if len(few.differences()[0]):
+            return few
         # If nearly all rows have one value, the others are compared as if each occurred once.
         kept = self.values[np.linspace(0, len(self.values) - 1, _LEVELS).astype(int)]
-        return _Distinct(kept, np.full(_LEVELS, 1.0 / _LEVELS))
+        return self._replace(values=kept, share=np.full(_LEVELS, 1.0 / _LEVELS))
 
     def differences(self) -> tuple[np.ndarray, np.ndarray]:
-        """Differences of pairs of the values, and the share of each among all pairs of rows."""
+        """Differences of pairs of unequal values, and the share of each among all pairs of rows."""
         low, high = _pairs(len(self.values))
         with np.errstate(over="ignore"):
-            return self.values[high] - self.values[low], self.share[low] * self.share[high]
+            difference = self.values[high] - self.values[low]
+        apart = _are_apart(self.values[low], self.values[high], self.rounding)
+        return difference[apart], (self.share[low] * self.share[high])[apart]
 
 
 def _reached(share: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -84,6 +84,19 @@ def test_a_constant_column_leaves_weights_and_ratios_whatever_unseen_rows_have_i
     assert_same(ratio.transform(unseen), plain.transform(X))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("discriminator", "stacked")])  # they draw rows as given
+@few
+@given(seed=seeds, is_of_domains=st.booleans(), size=st.floats(0.1, 1e6))
+def test_a_column_that_rounding_alone_changes_is_constant(name, dtype, seed, is_of_domains, size):
+    X, y = table(name, 30, 25, seed)
+    constant = np.full(len(y), size).astype(dtype)
+    at = y == 1 if is_of_domains else np.random.default_rng(seed).random(len(y)) < 0.5
+    rounded = np.where(at, np.nextafter(constant, dtype(np.inf)), constant)
+    plain, ratio = (new(name).fit(np.column_stack([X.astype(dtype), column]), y) for column in (constant, rounded))
+    np.testing.assert_allclose(ratio.weights_, plain.weights_, rtol=1e-6 if dtype is np.float64 else 1e-3, atol=1e-6)
+
+
 # ---------------------------------------------------------------- 6: rows and columns have no order, and copies are counts
 
 

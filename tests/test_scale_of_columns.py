@@ -162,7 +162,7 @@ def test_a_far_value_hardly_changes_the_spread(seed, sentinel, n):
 
 @given(low=st.floats(-1e6, 1e6), high=st.floats(-1e6, 1e6), n=st.integers(2, 2000), data=st.data())
 def test_a_column_of_two_values_has_one_spread_however_rare_one_of_them_is(low, high, n, data):
-    assume(low != high)
+    assume(abs(high - low) > 1e-9 * max(abs(low), abs(high)))
     values = np.full((n, 1), low)
     values[: data.draw(st.integers(1, n - 1))] = high
     assert scale_of(values).spread[0] == pytest.approx(abs(high - low) / 0.9538725524, rel=1e-12)
@@ -177,6 +177,26 @@ def test_a_constant_column_is_left_out_and_comes_back(constant, n):
     # Far from it, too: there is no unit to measure the distance in.
     assert scale(np.array([[constant + 1e6, 0.0]]))[0, 0] == 0.0
     np.testing.assert_allclose(scale.back(scale(rows)), rows, rtol=1e-15, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(seed=seeds, n=st.sampled_from([30, 300]), size=st.floats(0.1, 1e6))
+def test_values_that_rounding_sets_apart_are_one(dtype, seed, n, size):
+    assume(dtype(size) != np.rint(dtype(size)))
+    rng = np.random.default_rng(seed)
+    rounded = np.where(rng.random((n, 1)) < 0.5, dtype(size), np.nextafter(dtype(size), dtype(np.inf)))
+    assert scale_of(rounded).spread[0] == np.inf
+    # Nor do they hide the spread of the other values, in this sample or in another one.
+    some, other = rounded.copy(), np.array([[0.0], [1.0]], dtype=dtype)
+    some[:2, 0] = size + 1.0, size + 3.0
+    assert scale_of(some).spread[0] > 0.5
+    assert scale_of(rounded, other).spread[0] == pytest.approx(1.0 / 0.9538725524, rel=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "first"), [(np.float32, 2.0**24), (np.float64, 2.0**53)])
+def test_whole_numbers_are_exact(dtype, first):
+    """Neighboring numbers of the dtype, as long as there is nothing between them: 1e16 and 1e16 + 2 are two keys or dates."""
+    assert scale_of(np.array([[first], [first + 2.0]], dtype=dtype)).spread[0] == pytest.approx(2.0 / 0.9538725524)
 
 
 @given(seed=seeds, n=st.integers(2, 200))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays import Array, concat_rows, eps, host_numbers, namespace, put, take_rows, to_host, weighted_mean
-from .._scale import distinct_of_any_columns
+from .._scale import distinct_of_any_columns, varies
 from ..model_selection import Fold
 
 __all__ = [
@@ -229,10 +229,8 @@ def varying_columns(samples: Samples) -> np.ndarray:
 
     A density that counts a constant column has another bandwidth and another shrinkage, and its ratio is another.
     """
-    lowest, highest = (
-        end(np.stack([end(part, axis=0) for part in (samples.source, samples.target)]), axis=0) for end in (np.min, np.max)
-    )
-    return np.flatnonzero(lowest < highest) if (lowest < highest).any() else np.arange(1)
+    at = np.flatnonzero(varies((samples.source, samples.target)))
+    return at if len(at) else np.arange(1)
 
 
 def with_all_columns(values: np.ndarray, at: np.ndarray, d: int) -> np.ndarray:
