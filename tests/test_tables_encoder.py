@@ -123,6 +123,7 @@ def test_times_are_days(values, number, words):
     ("values", "reason"),
     [
         ([5.0, 5.0, 5.0], "the same value in all rows, 5"),
+        ([0.3, 0.1 + 0.2, 0.3], "the same value in all rows, 0.3"),
         (["x", "x", "x"], "the same value in all rows, 'x'"),
         ([START] * 3, "the same value in all rows, 2020-01-01"),
         ([None, None, None], "no value in any row"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._scale import varies
 from .reading import Column
 from .spelling import kind_of_texts
 
@@ -115,7 +116,7 @@ def use_of(name: Any, source: Column, target: Column, max_levels: int | None, is
         return _one_hot(name, source, target, max_levels, is_undeclared, has_gaps, apart)
     values = [column.values[~gap] for column, gap in zip((source, target), gaps, strict=True)]
     pooled = np.concatenate(values)
-    if pooled.min() < pooled.max():
+    if varies([pooled[:, None]])[0]:
         apart = (*_ranges_apart(values[0], values[1], source.kind), *apart)
         counts = np.concatenate([column.n_times[~gap] for column, gap in zip((source, target), gaps, strict=True)])
         return ColumnUse(name, source.kind, fill=_median(pooled, counts), has_gaps=has_gaps, no_overlap=apart)
