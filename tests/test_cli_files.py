@@ -114,6 +114,13 @@ def test_an_archive_of_several_tables_is_refused(folder):
     assert "t.zip holds 2 files: give an archive of one table alone." in error_of(folder, "t.zip", "target.csv")
 
 
+@pytest.mark.parametrize("name", ["rows.json", "table.parquet", "table.csv.gz"])
+def test_an_archive_of_another_kind_of_table_is_not_read_as_text(folder, name):
+    with zipfile.ZipFile("t.zip", "w") as archive:
+        archive.writestr(name, b'[{"age": 1}]')
+    assert f"t.zip holds '{name}', which is not named .csv or .tsv: unpack it." in error_of(folder, "t.zip", "target.csv")
+
+
 def test_an_excel_workbook_is_read_or_the_missing_package_named(folder):
     if importlib.util.find_spec("openpyxl") is None:
         zipped("t.xlsx", b"", "xl/workbook.xml")

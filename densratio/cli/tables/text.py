@@ -33,6 +33,7 @@ _MAGIC = {
 }
 COMPRESSED = {".gz": "a gzip", ".bz2": "a bzip2", ".xz": "an xz", ".zip": "a zip"}
 """Suffixes of compressed text, and the names of such files."""
+_TEXTS = ".csv", ".tsv", ".txt", ".dat", ".data", ""  # suffixes of text in a zip archive
 _OPENED: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # A field may be as long as a document, beyond Python's default limit of 131,072 characters.
 csv.field_size_limit(2**31 - 1)
@@ -155,7 +156,7 @@ class TextTable(Table):
         return io.TextIOWrapper(binary, encoding=encoding, newline="")
 
     def _member(self, archive: IO[bytes]) -> IO[bytes]:
-        """The only file of a zip archive. Raises ValueError for several, or for one with a password."""
+        """The only file of a zip archive. Raises ValueError for several, a password, or a table of another kind."""
         packed = zipfile.ZipFile(archive)
         # A Mac adds files of its own.
         held = [one for one in packed.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
@@ -163,6 +164,8 @@ class TextTable(Table):
             raise ValueError(f"{self.path} holds {len(held)} files: give an archive of one table alone.")
         if held[0].flag_bits & 1:
             raise ValueError(f"{self.path} has a password: unpack it.")
+        if Path(held[0].filename).suffix.lower() not in _TEXTS:
+            raise ValueError(f"{self.path} holds {held[0].filename!r}, which is not named .csv or .tsv: unpack it.")
         return packed.open(held[0])
 
     def _records(self, *, keeps_empty_lines: bool) -> Iterator[tuple[int, list[str]]]:
