@@ -28,7 +28,7 @@ _MAGIC = {
     b"\xff\xfe": "it is UTF-16 text: read both files with --encoding utf-16, or save it as UTF-8",
     b"\xfe\xff": "it is UTF-16 text: read both files with --encoding utf-16, or save it as UTF-8",
     b"\x1f\x8b": "it is compressed with gzip: name it .csv.gz",
-    b"BZh9": "it is compressed with bzip2: name it .csv.bz2",
+    b"BZh": "it is compressed with bzip2: name it .csv.bz2",
     b"\xfd7zX": "it is compressed with xz: name it .csv.xz",
 }
 COMPRESSED = {".gz": "a gzip", ".bz2": "a bzip2", ".xz": "an xz", ".zip": "a zip"}

@@ -101,7 +101,7 @@ class JsonTable(FrameTable):
             found = json.loads(text)
             columns = found.values() if isinstance(found, dict) else found
             frame = self._counted(DataFrame(found)) if all(isinstance(one, list | dict) for one in columns) else None
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             frame = None
         if frame is None:
             raise ValueError(
@@ -126,7 +126,7 @@ class JsonLinesTable(FrameTable):
     def _row(self, number: int, line: str) -> dict[str, Any]:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
             raise ValueError(f'{self.path} is not a table of JSON lines: line {number} is no object, such as {{"age": 31}}.')
