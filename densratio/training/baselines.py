@@ -67,12 +67,12 @@ class ValidationOnly(BatchReweighter):
         return torch.zeros_like(batch.losses.detach())
 
     @eager
-    @errors_of_all_ranks()
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        x, y, index = self._given(model, train, val)
-        self._check_model(model)
-        with validation_pass(model):
-            batch, rows = self._passed(model, x, y, index)
+        with errors_of_all_ranks():
+            x, y, index = self._given(model, train, val)
+            self._check_model(model)
+            with validation_pass(model):
+                batch, rows = self._passed(model, x, y, index)
         self._check_validation_labels(batch.prediction, *val)
         x_val, y_val, _ = val
         losses = self.losses(model(x_val), y_val)

@@ -112,11 +112,11 @@ class BatchReweighter(Reweighter):
         self.meta.optimizer = optimizer
 
     @eager
-    @errors_of_all_ranks()
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        x, y, index = self._given(model, train, val)
-        self._check_model(model)
-        batch, rows = self._passed(model, x, y, index)
+        with errors_of_all_ranks():
+            x, y, index = self._given(model, train, val)
+            self._check_model(model)
+            batch, rows = self._passed(model, x, y, index)
         if waits_for(batch.losses.device):
             # The batch stores nothing; weights from infinity would train the model on NaN.
             batch = replace(batch, losses=batch.losses.masked_fill(batch.losses == OUTSIDE, 0.0))

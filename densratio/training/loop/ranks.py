@@ -80,7 +80,7 @@ def on_all_ranks(check: Callable[[], V]) -> V:
 
 @contextmanager
 def errors_of_all_ranks() -> Iterator[None]:
-    """Around a step: an error on one rank before the first exchange, such as a label of no class, is raised on every rank.
+    """Around the beginning of a step: an error of one rank before the first exchange, as of a label, is raised on every rank.
 
     The other ranks wait in `on_all_ranks`, with which every step begins its exchanges.
     """

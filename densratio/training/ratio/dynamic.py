@@ -203,7 +203,6 @@ class DynamicReweighter(Reweighter):
         return self
 
     @eager
-    @errors_of_all_ranks()
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         """mean(w * loss) of a training batch (x, y, index), with w estimated against a validation batch (x, y, index).
 
@@ -211,14 +210,15 @@ class DynamicReweighter(Reweighter):
         leave neither gradients nor a trace in running statistics and random generators. It works inside autocast and outside; the
         estimate is in single precision.
         """
-        x, y, index = self._given(model, train, val)
-        # Gradients of both samples are compared in steps that use validation rows.
-        needs_validation = self.needs_validation
-        wants_last = self.agreement is not None and needs_validation
-        own, (other, val_index, y_val) = finished(
-            lambda: self._comparison.of(model, x, y, self.losses, wants_last=wants_last),
-            lambda: self._validation(model, val) if needs_validation else (None, None, None),
-        )
+        with errors_of_all_ranks():
+            x, y, index = self._given(model, train, val)
+            # Gradients of both samples are compared in steps that use validation rows.
+            needs_validation = self.needs_validation
+            wants_last = self.agreement is not None and needs_validation
+            own, (other, val_index, y_val) = finished(
+                lambda: self._comparison.of(model, x, y, self.losses, wants_last=wants_last),
+                lambda: self._validation(model, val) if needs_validation else (None, None, None),
+            )
         labels = (y, y_val) if self.classes is not None else (None, None)
         losses, val_values = None if own.values is own.losses else own.losses, None if other is None else other.values
         self.partial_fit(own.values, val_values, index, val_index, y=labels[0], y_val=labels[1], losses=losses)
