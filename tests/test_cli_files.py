@@ -7,6 +7,7 @@ import gzip
 import importlib.util
 import json
 import lzma
+import sys
 import zipfile
 from pathlib import Path
 
@@ -109,6 +110,15 @@ DAMAGED = {
 def test_a_damaged_file_is_named(folder, name, content, words):
     Path(name).write_bytes(content)
     assert words in error_of(folder, name, "target.csv")
+
+
+@pytest.mark.parametrize("module", ["bz2", "lzma"])
+def test_a_python_without_a_compression_reads_the_other_files(folder, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    name = {"bz2": "t.csv.bz2", "lzma": "t.csv.xz"}[module]
+    Path(name).write_bytes(b"")
+    assert f"{name}: this Python was built without {module}: unpack the file." in error_of(folder, name, "target.csv")
+    assert weights("source.csv", "target.csv").size
 
 
 def test_an_archive_of_several_tables_is_refused(folder):

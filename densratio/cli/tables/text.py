@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import bz2
 import codecs
 import csv
-import gzip
+import importlib
 import io
-import lzma
+import sys
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
@@ -34,7 +33,7 @@ _MAGIC = {
 COMPRESSED = {".gz": "a gzip", ".bz2": "a bzip2", ".xz": "an xz", ".zip": "a zip"}
 """Suffixes of compressed text, and the names of such files."""
 _TEXTS = ".csv", ".tsv", ".txt", ".dat", ".data", ""  # suffixes of text in a zip archive
-_OPENED: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_MODULES = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}  # some builds of Python lack one
 # A field may be as long as a document, beyond Python's default limit of 131,072 characters.
 csv.field_size_limit(2**31 - 1)
 
@@ -149,7 +148,10 @@ class TextTable(Table):
         if self._suffix == ".zip":
             binary = self._member(binary)
         elif self._suffix is not None:
-            binary = _OPENED[self._suffix](binary)
+            try:
+                binary = importlib.import_module(_MODULES[self._suffix]).open(binary)
+            except ImportError as error:
+                raise ImportError(f"{self.path}: this Python was built without {error.name}: unpack the file.") from None
         encoding = self.reading.encoding or "utf-8"
         # Excel's byte order mark is not part of a name.
         encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
@@ -204,7 +206,7 @@ class TextTable(Table):
             ) from None
         except LookupError:
             raise ValueError(f"--encoding {self.reading.encoding} is not known: use utf-8, cp1252, latin-1, utf-16, ...") from None
-        except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError) as error:
+        except _faults_of_compression() as error:
             # The errors of the system have a number, those of gzip and bzip2 have none.
             if isinstance(error, OSError) and error.errno is not None:
                 raise
@@ -212,3 +214,9 @@ class TextTable(Table):
             raise ValueError(f"{self.path} is not {kind} file, or it is damaged or cut short.") from None
         except csv.Error as error:
             raise ValueError(f"{self.path} is not a CSV file: {error}.") from None
+
+
+def _faults_of_compression() -> tuple[type[Exception], ...]:
+    """The errors of damaged compressed files; that of xz only if something of the kind was read."""
+    of_xz = [sys.modules["lzma"].LZMAError] if sys.modules.get("lzma") else []
+    return (EOFError, zlib.error, zipfile.BadZipFile, OSError, *of_xz)
