@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from spectral_cases import QUICK, draw, kernel, nmse
@@ -90,13 +90,14 @@ def test_held_out_scores_are_the_loss_by_brute_force():
     for i, params in enumerate(ratio.cv_results_["params"]):
         for k, (train, test) in enumerate(cv):
             kept = train[y[train] == 0]
-            parts = train[y[train] == 1], test[y[test] == 0], test[y[test] == 1]
+            parts = train[y[train] == 1], kept, test[y[test] == 0], test[y[test] == 1]
             psi = [
                 brute_eigenfunctions(X[kept], weight[kept], params["gamma"], params["n_components"], X[rows])[1] for rows in parts
             ]
             beta = np.average(psi[0], axis=0, weights=weight[parts[0]])
-            at_source, at_target = (np.maximum(p @ beta, 0.0) for p in psi[1:])
-            expected = np.average(at_target, weights=weight[parts[2]]) - 0.5 * np.average(at_source**2, weights=weight[parts[1]])
+            most = (psi[1] @ beta).max()
+            at_source, at_target = (np.clip(p @ beta, 0.0, most) for p in psi[2:])
+            expected = np.average(at_target, weights=weight[parts[3]]) - 0.5 * np.average(at_source**2, weights=weight[parts[2]])
             np.testing.assert_allclose(ratio.cv_results_[f"split{k}_test_score"][i], expected, rtol=1e-7)
     assert ratio.gamma_ == ratio.best_params_["gamma"] and ratio.n_components_ == ratio.best_params_["n_components"]
     scores = np.stack([ratio.cv_results_[f"split{k}_test_score"] for k in range(3)])
@@ -132,6 +133,7 @@ def test_the_spectral_ratio_of_a_known_shift_is_recovered(d, bound):
 
 @pytest.mark.parametrize("skewed", [lambda z: np.exp(1.5 * z), lambda z: np.sign(z) * z**4], ids=["log-normal", "fourth power"])
 @given(seed=st.integers(0, 50))
+@example(seed=47)  # Held-out target rows lie in a gap of the other source rows.
 @settings(max_examples=15, deadline=None)
 def test_there_are_no_spikes_in_the_gaps_of_a_skewed_source(skewed, seed):
     rng = np.random.default_rng(seed)

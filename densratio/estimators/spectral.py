@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -169,21 +169,27 @@ def _held_out_scores(features: Features, samples: Samples, folds: list[Fold], nu
     totals = [_moments(features, domain, features.n_columns) for domain in _counted(samples)]
     scores = np.empty((len(numbers), len(folds)))
     for k, fold in enumerate(folds):
-        held_out = _counted(samples.split(fold)[1])
+        learned, held_out = map(_counted, samples.split(fold))
         kept = [total.minus(_moments(features, part, features.n_columns)) for total, part in zip(totals, held_out, strict=True)]
         _, basis = _eigenbasis(kept[0].second)
         terms = basis * (kept[1].mean @ basis)[None, :]
-        squares, ratios = (_partial_mean(features, part, terms, power) for part, power in zip(held_out, (2, 1), strict=True))
+        # As after a fit: in a gap of the source the series can be thousands of times larger than at its rows.
+        most = reduce(np.maximum, (part.max(axis=0) for _, part in _partial_sums(features, learned[0], terms)))
+        squares, ratios = (_partial_mean(features, part, terms, most, power) for part, power in zip(held_out, (2, 1), strict=True))
         scores[:, k] = (ratios - 0.5 * squares)[np.minimum(numbers, basis.shape[1]) - 1]
     return scores
 
 
-def _partial_mean(features: Features, domain: WeightedRows, terms: np.ndarray, power: int) -> np.ndarray:
-    """Mean (J,) of r_j^power over a sample, where r_j = max(0, sum of the first j columns of features @ terms)."""
-    total = np.zeros(terms.shape[1])
+def _partial_mean(features: Features, domain: WeightedRows, terms: np.ndarray, most: np.ndarray, power: int) -> np.ndarray:
+    """Mean (J,) of r_j^power over a sample, where r_j is the sum of the first j columns of features @ terms, within 0 and most_j."""
+    parts = _partial_sums(features, domain, terms)
+    return sum(weight @ np.clip(part, 0.0, most) ** power for weight, part in parts) / domain.weight.sum()
+
+
+def _partial_sums(features: Features, domain: WeightedRows, terms: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blocks of the weights (b,) of the rows of a sample, and of the sums (b, J) of the first columns of features @ terms."""
     for block in row_slices(domain.rows.shape[0], terms.shape[0]):
-        total += domain.weight[block] @ np.maximum(np.cumsum(features(domain.rows[block, :]) @ terms, axis=1), 0.0) ** power
-    return total / domain.weight.sum()
+        yield domain.weight[block], np.cumsum(features(domain.rows[block, :]) @ terms, axis=1)
 
 
 def _moments(features: Callable[[np.ndarray], np.ndarray], domain: WeightedRows, width: int) -> Moments:
