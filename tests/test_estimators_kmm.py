@@ -188,7 +188,7 @@ def test_the_counted_projection_is_that_of_copies(name, seed):
     p, root = cp.Variable(30), np.sqrt(feasible.counts)
     low, high = feasible.total
     total = feasible.counts @ p
-    bounds = [p >= 0, p <= (feasible.max_weight or 1e9), total >= low, total <= high]
+    bounds = [p >= 0, total >= low, total <= high, *([] if feasible.max_weight is None else [p <= feasible.max_weight])]
     for metric, found in ((1.0, counted.project(point)), (root, feasible.project_counted(point))):
         cp.Problem(cp.Minimize(cp.sum_squares(cp.multiply(metric, p - point))), bounds).solve(solver=cp.CLARABEL)
         np.testing.assert_allclose(found, p.value, atol=1e-4)

@@ -85,13 +85,18 @@ def test_of_many_values_a_thousand_are_kept_and_the_scores_hardly_change():
 @settings(max_examples=3, deadline=None)
 def test_a_ratio_of_heavy_tails_is_that_of_the_gaussians_behind_them(name, seed):
     source, target, truth = gaussians(600, 1, seed)
-    fresh = np.random.default_rng(seed).normal(size=(2000, 1))
-    fitted = Discriminator(n_repeats=1).fit(*stack_domains(MAPS[name](source), MAPS[name](target)))
-    error = np.mean((fitted.transform(MAPS[name](fresh)) - truth(fresh)) ** 2) / np.var(truth(fresh))
-    assert error < 0.25
-    # KL(target | source) of these is .30; a far value no longer takes it away.
-    drawn = gaussians(4000, 1, seed + 1000)[1]
-    assert abs(np.mean(np.log(fitted.transform(MAPS[name](drawn)))) - 0.295) < 0.1
+    fresh, drawn = np.random.default_rng(seed).normal(size=(2000, 1)), gaussians(4000, 1, seed + 1000)[1]
+
+    def error_and_divergence(column):
+        fitted = Discriminator(n_repeats=1).fit(*stack_domains(column(source), column(target)))
+        error = np.mean((fitted.transform(column(fresh)) - truth(fresh)) ** 2) / np.var(truth(fresh))
+        return error, np.mean(np.log(fitted.transform(column(drawn))))
+
+    (plain, expected), (error, divergence) = map(error_and_divergence, (lambda z: z, MAPS[name]))
+    # One draw in 15 looks linear, with an error of .3 to .6 for the Gaussians too.
+    assert error < 0.02 + 1.3 * plain
+    # A far value does not take the divergence away.
+    assert abs(divergence - expected) < 0.02
 
 
 @pytest.mark.parametrize("name", ["log-normal", "fifth power"])
