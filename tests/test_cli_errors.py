@@ -121,6 +121,16 @@ def test_a_column_of_names_is_left_out_and_that_is_said(folder):
     np.testing.assert_array_equal(read_text("weights.csv"), weights("source.csv", "target.csv", "--drop", "id"))
 
 
+def test_a_repeated_option_adds_columns(folder):
+    for name, frame in zip(("source", "target"), samples(), strict=True):
+        frame.assign(y=np.arange(len(frame)) % 2, job="a").to_csv(f"{name}.csv", index=False)
+    once = weights("source.csv", "target.csv", "--drop", "y,job")
+    np.testing.assert_array_equal(weights("source.csv", "target.csv", "--drop", "y", "--drop", "job"), once)
+    np.testing.assert_array_equal(weights("source.csv", "target.csv", "--columns", "age", "--columns", "income,score"), once)
+    said = call("source.csv", "target.csv", "--encode", "--text", "y", "--text", "job").stdout
+    assert "column 'y'" in said and "column 'job'" in said
+
+
 def test_a_missing_text_is_named(folder):
     for name, frame in zip(("source", "target"), samples(), strict=True):
         frame.assign(color=["red", None] + ["blue"] * (len(frame) - 2)).to_csv(f"{name}.csv", index=False)

@@ -77,3 +77,14 @@ def test_an_unbounded_value_ends_the_fit_with_a_warning(nonnegative):
     with pytest.warns(UserWarning, match="LSIF stopped after"):
         found = LSIF(gamma=30.0, scale=None, l1_ratio=1.0, nonnegative=nonnegative).fit(X, y)
     assert not found.converged_ and found.n_iter_ < 200
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_momentum_never_leaves_the_coefficients_for_which_the_likelihood_is_defined():
+    """A negative ratio has no logarithm, and the gradient there points away from the optimum."""
+    rng = np.random.default_rng(0)
+    X, y = stack_domains(rng.normal(0.0, 1.0, (300, 4)), rng.normal(0.5, 1.0, (200, 4)))
+    best = KLIEP(gamma=1.0).fit(X, y).objective_value_
+    assert KLIEP(gamma=1.0, solver="projected_gradient").fit(X, y).objective_value_ == pytest.approx(best, abs=1e-6)
+    KLIEP(gamma=30.0, solver="projected_gradient", max_iter=300).fit(X, y)

@@ -70,13 +70,14 @@ def lightning(tmp_path):
         def configure_optimizers(self):
             return self.optimizer(self.parameters(), lr=self.learning_rate)
 
-    def fit(module, loader, epochs, *, callbacks=(), resume=None, **params):
+    def fit(module, loader, epochs, *, callbacks=(), resume=None, quietly=True, **params):
         trainer = pytorch.Trainer(
             max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
             default_root_dir=tmp_path, enable_checkpointing=bool(callbacks), callbacks=[module.reweighting, *callbacks], **params,
         )  # fmt: skip
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            if quietly:
+                warnings.simplefilter("ignore")
             trainer.fit(module, loader, ckpt_path=resume)
         return trainer
 
@@ -240,6 +241,21 @@ def test_lightning_tells_what_is_wrong(lightning):
     bare = lightning.Reweighting(dynamic(), TensorDataset(VAL[0]))
     with pytest.raises(ValueError, match=r"must be \(x, y\); got 1 parts"):
         lightning.fit(lightning.Module(network(), bare), train_loader(), 1)
+
+
+def test_a_training_step_that_leaves_the_weights_out_is_warned_of(lightning):
+    class Forgetful(lightning.Module):
+        def training_step(self, batch, batch_idx):
+            x, y, _ = batch
+            return nn.functional.cross_entropy(self(x), y)
+
+    module = Forgetful(network(), lightning.Reweighting(dynamic(), VAL_SET))
+    with pytest.warns(UserWarning, match=r"no batch came to reweighting.weighted_loss: let training_step return"):
+        lightning.fit(module, train_loader(), 1, quietly=False)
+    used = lightning.Module(network(), lightning.Reweighting(dynamic(), VAL_SET))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="The model trains without weights")
+        lightning.fit(used, train_loader(), 1, quietly=False)
 
 
 class Stream(IterableDataset):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import cvxpy as cp
 import numpy as np
 import pytest
@@ -227,6 +229,16 @@ def test_no_finite_score_is_an_error_that_counts_the_candidates():
 
 def test_a_score_that_is_not_finite_is_the_worst():
     assert choose({"gamma": [1, 2]}, lambda candidates: np.array([[np.nan], [-5.0]])).best_params == {"gamma": 2}
+
+
+def test_huge_scores_have_means_and_deviations_too():
+    scores = np.array([[-1e308, -1.5e308], [-3e200, -1e200], [-3.0, -1.0], [0.0, 0.0], [-np.inf, 1.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        choice = choose({"gamma": [1, 2, 3, 4, 5]}, lambda candidates: scores)
+    np.testing.assert_allclose(choice.results["mean_test_score"], [-1.25e308, -2e200, -2.0, 0.0, -np.inf], rtol=1e-15)
+    np.testing.assert_allclose(choice.results["std_test_score"], [0.25e308, 1e200, 1.0, 0.0, np.nan], rtol=1e-15)
+    assert choice.best_params == {"gamma": 4} and choice.results["rank_test_score"].tolist() == [4, 3, 2, 1, 5]
 
 
 def test_in_a_training_loop_cv_is_refused():

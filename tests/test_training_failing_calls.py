@@ -261,6 +261,10 @@ def test_a_checkpoint_of_another_method_or_size_names_what_to_make():
     state = MWNet(N_TRAIN).state_dict()
     with pytest.raises(RuntimeError, match="the same class, sizes and parameters"):
         L2R(N_TRAIN).load_state_dict(state)
+    with pytest.raises(RuntimeError, match="It lacks 'network_optimizer', which MWNet saves"):
+        MWNet(N_TRAIN).load_state_dict(L2R(N_TRAIN).state_dict())
+    with pytest.raises(RuntimeError, match="It lacks 'too_small_', which DynamicReweighter saves"):
+        DynamicReweighter("kmm", N_TRAIN, 5).load_state_dict(L2R(N_TRAIN).state_dict())
     with pytest.raises(RuntimeError, match=rf"MWNet of {N_TRAIN + 1} training rows(?s:.*)\b{N_TRAIN}\b"):
         MWNet(N_TRAIN + 1).load_state_dict(state)
 

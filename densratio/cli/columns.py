@@ -32,7 +32,7 @@ class Choice:
         return f"with --drop {as_argument([*self.left_out, *names])}"
 
 
-def check_id(id: str | None, source: Table, columns: str | None) -> None:
+def check_id(id: str | None, source: Table, columns: Sequence[str] | None) -> None:
     """Raise ValueError if the source lacks the column of row names, or if --columns uses it as well."""
     if id is not None and id not in source.names:
         raise ValueError(f"--id: {source.path} has no column '{id}'. {hint_of(id, source.names)}")
@@ -42,12 +42,14 @@ def check_id(id: str | None, source: Table, columns: str | None) -> None:
         raise ValueError(f"--id {id} names the rows and describes none: leave it out of --columns.")
 
 
-def choose(source: Table, target: Table, columns: str | None, drop: str | None, beside: Sequence[str] = ()) -> Choice:
+def choose(
+    source: Table, target: Table, columns: Sequence[str] | None, drop: Sequence[str] | None, beside: Sequence[str] = ()
+) -> Choice:
     """The columns to use: those of `columns`, or all but `beside` and those of `drop`. Both tables must have them.
 
     beside : columns that do not describe the rows, such as names or labels.
 
-    columns, drop : names separated by commas, as a line of a CSV file. Raises ValueError for names that are in neither table,
+    columns, drop : arguments of names, as in `listed`. Raises ValueError for names that are in neither table,
     columns that are in only one or have no name, and if no column is left.
     """
     if columns is not None and drop is not None:
@@ -75,15 +77,15 @@ def choose(source: Table, target: Table, columns: str | None, drop: str | None, 
     return choice
 
 
-def listed(text: str) -> tuple[str, ...]:
-    """The different names in an argument, separated by commas as in a line of a CSV file."""
-    names = (name.strip() for name in next(csv.reader([text], skipinitialspace=True), []))
+def listed(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The different names in the arguments of an option, which may be repeated; in each they are separated by commas, as in CSV."""
+    names = (name.strip() for line in csv.reader(arguments, skipinitialspace=True) for name in line)
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def known(option: str, text: str, source: Table, target: Table) -> tuple[str, ...]:
-    """The names in an argument, which must be columns of either table."""
-    names = listed(text)
+def known(option: str, arguments: Sequence[str], source: Table, target: Table) -> tuple[str, ...]:
+    """The names in an option's arguments, which must be columns of either table."""
+    names = listed(arguments)
     if not names:
         raise ValueError(f"{option} names no column: give names separated by commas.")
     columns = list(dict.fromkeys([*source.names, *target.names]))

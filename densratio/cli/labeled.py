@@ -35,8 +35,8 @@ class Labeled(NamedTuple):
 def labeled(
     paths: Sequence[Path],
     label: str | None,
-    columns: str | None,
-    drop: str | None,
+    columns: Sequence[str] | None,
+    drop: Sequence[str] | None,
     reading: Reading,
     *,
     size: int | None = None,
@@ -95,7 +95,7 @@ def checked_labels(path: Path, label: str, reading: Reading, given: Labeled) -> 
     return (_whole(number.values.to_numpy()), _whole(_label_values(right, trimmed([right], [])[0]))), table.notes
 
 
-def _images(path: Path, label: str | None, chosen: str | None, size: int | None) -> Labeled:
+def _images(path: Path, label: str | None, chosen: object, size: int | None) -> Labeled:
     from ..datasets import load_image_folder
 
     if label is not None:
@@ -106,7 +106,7 @@ def _images(path: Path, label: str | None, chosen: str | None, size: int | None)
     return Labeled(images.inputs, images.labels, images.files)
 
 
-def _check_names(tables: Sequence[Table], label: str, columns: str | None, reading: Reading) -> None:
+def _check_names(tables: Sequence[Table], label: str, columns: Sequence[str] | None, reading: Reading) -> None:
     for table in tables:
         if label not in table.names:
             raise ValueError(f"{table.path} has no column '{label}', the label. {hint_of(label, table.names)}")

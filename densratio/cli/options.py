@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -42,19 +43,23 @@ Checked = Annotated[
     ),
 ]
 Size = Annotated[int | None, typer.Option(help="Resize all images to this number of pixels per side.")]
-Columns = Annotated[str | None, typer.Option(help="Columns to use, separated by commas. Default: all.")]
-Drop = Annotated[str | None, typer.Option(help="Columns to leave out, separated by commas.")]
-Text = Annotated[str | None, typer.Option(help="Columns of codes, such as zip codes, separated by commas: encode them as text.")]
+Columns = Annotated[list[str] | None, typer.Option(help="Columns to use, separated by commas. Default: all.")]
+Drop = Annotated[list[str] | None, typer.Option(help="Columns to leave out, separated by commas.")]
+Text = Annotated[
+    list[str] | None, typer.Option(help="Columns of codes, such as zip codes, separated by commas: encode them as text.")
+]
 Decimal = Annotated[str, typer.Option(help="Character before the decimals in CSV files: . or ,")]
 Thousands = Annotated[str | None, typer.Option(help="Character between thousands in CSV files: , . ' or a space.")]
 Device = Annotated[str, typer.Option(help="Where networks are trained: cpu, cuda or mps.")]
 Encoding = Annotated[str | None, typer.Option(help="Encoding of CSV files: cp1252, utf-16, ... Default: UTF-8.")]
 
 
-def reading(decimal: str, thousands: str | None, encoding: str | None, text: str | None, *, id: str | None = None) -> Reading:
+def reading(
+    decimal: str, thousands: str | None, encoding: str | None, text: Sequence[str] | None, *, id: str | None = None
+) -> Reading:
     """How files are read. id: one more column of text. Raises ValueError for characters that do not occur in numbers."""
     if decimal not in (".", ","):
         raise ValueError(f"--decimal is . or , and not '{decimal}'.")
     if thousands is not None and (thousands not in _THOUSANDS or thousands == decimal):
         raise ValueError(f"--thousands is one of , . ' or a space, and not the character of --decimal; got '{thousands}'.")
-    return Reading(decimal, thousands, encoding, (*listed(text or ""), *([id] if id else [])))
+    return Reading(decimal, thousands, encoding, (*listed(text or ()), *([id] if id else [])))

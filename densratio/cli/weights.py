@@ -39,7 +39,7 @@ def weights(
         ),
     ] = "auto",
     columns: Columns = None,
-    drop: Annotated[str | None, typer.Option(help="Columns to leave out, such as a label, separated by commas.")] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="Columns to leave out, such as a label, separated by commas.")] = None,
     id: Annotated[
         str | None, typer.Option(help="Column that names the rows of SOURCE: kept in the output, left out of the estimation.")
     ] = None,

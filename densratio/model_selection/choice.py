@@ -29,11 +29,13 @@ def choose(
     """
     candidates = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     by_fold = np.asarray(scores(candidates), dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        mean = by_fold.mean(axis=1)
     # Scores that are not finite have no deviation.
     finite, n_folds = np.nan_to_num(by_fold, nan=0.0, posinf=0.0, neginf=0.0), by_fold.shape[1]
-    deviation = np.where(np.isfinite(mean), finite.std(axis=1), np.nan)
+    # In units of a power of 2, which is exact, no sum or square of huge scores overflows.
+    unit = np.ldexp(1.0, np.frexp(np.abs(finite).max(axis=1))[1] - 1)
+    with np.errstate(invalid="ignore"):
+        mean = unit * (by_fold / unit[:, None]).mean(axis=1)
+    deviation = np.where(np.isfinite(mean), unit * (finite / unit[:, None]).std(axis=1), np.nan)
     sure = mean - deviation / (n_folds - 1) ** 0.5 if is_cautious and n_folds > 1 else mean
     ranked = np.where(np.isfinite(mean), sure, -np.inf)
     if not np.isfinite(mean).any():

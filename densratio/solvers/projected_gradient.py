@@ -58,6 +58,8 @@ class ProjectedGradient(Solver):
         if problem.gradient_is_affine:
             grad_y = memory.grad + pull * (memory.grad - memory.last_grad)
         else:
+            # Outside of the feasible set the value may be undefined, as the logarithm of a negative ratio.
+            y = xp.where(pull == 0.0, x, problem.project(y))
             grad_y = problem.value_and_grad(y)[1]
         z = problem.project(y - size * grad_y)
         value, grad = problem.value_and_grad(z)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +54,7 @@ class Reweighting(Callback):
         self.reweighter = reweighter
         self._state = LoopState(reweighter, val_set, batch_size, collate_fn=collate_fn, num_workers=num_workers, seed=seed)
         self._transferred: Callable[[Any], Any] | None = None
-        self._is_known = False
+        self._is_known = self._is_used = False
 
     def weighted_loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Returned by `training_step`. batch = (x, y, index), as Indexed gives it; model: the LightningModule or a part of it.
@@ -67,6 +68,7 @@ class Reweighting(Callback):
                     "reweighting.reweighter.losses(model(x), y).mean()."
                 )
             raise RuntimeError("The trainer doesn't know this callback: give it as Trainer(callbacks=[reweighting]).")
+        self._is_used = True
         train, val = x_y_index(batch, "training"), self._state.next_validation()
         return self.reweighter.weighted_loss(model, train, None if val is None else self._transferred(_validation_batch(*val)))
 
@@ -87,11 +89,18 @@ class Reweighting(Callback):
             batch = pl_module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch))
             return trainer.strategy.batch_to_device(batch)
 
-        self._transferred = transferred
+        self._transferred, self._is_used = transferred, False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raises the ValueError of a batch that could not be used, which comes late from a GPU."""
+        """Raises the ValueError of a batch that could not be used, which comes late from a GPU; warns if none was weighted."""
         self.reweighter.check()
+        if not self._is_used:
+            warnings.warn(
+                "The model trains without weights, as no batch came to reweighting.weighted_loss: let training_step return "
+                "reweighting.weighted_loss(self, batch).",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the trainer."""

@@ -162,6 +162,8 @@ class Reweighter(nn.Module, Joinable, ABC):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Load the attributes `saved` of a state_dict."""
+        if missing := [name for name in self.saved if name not in state]:
+            raise ValueError(f"It lacks {', '.join(map(repr, missing))}, which {type(self).__name__} saves.")
         for name in self.saved:
             # A copy: an optimizer would update the tensors of the state itself.
             value = copy.deepcopy(state[name])

@@ -137,8 +137,8 @@ def published(method: str, *, data: str, shift: str = "label_noise", compares: s
     (15): by (15) itself no weight would move by a tenth in all 400 epochs. KL and LS model the ratio as the mean of a step's k
     kernels, sum_l theta_l phi_l / k, with theta initially 1; k is the number of validation rows of the batch, or of its class.
     Their step is k times the printed one, theta <- theta - eta k grad: eta grad alone would move an entry of KL by some
-    thousandths. If the ratio were the sum of the kernels, LS's first weights would be k, and KL's step a hundred times as long as
-    its coefficients.
+    thousandths. KL's theta is projected onto the ratios of mean 1 of the batch before the step as well as after it. If the ratio
+    were the sum of the kernels, LS's first weights would be k, and KL's step a hundred times as long as its coefficients.
     Raises ValueError for a combination that the paper does not have.
     """
     key = data, shift, compares
