@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
@@ -14,7 +15,7 @@ from ._arrays import is_sparse, is_tensor, to_host
 __all__ = [
     "DAY", "TIMES", "check_columns", "check_container", "check_no_fractions", "check_none_missing", "check_same_content",
     "check_table", "holds_categories", "is_frame", "is_missing", "is_polars", "is_real", "is_series", "library_of", "number_of",
-    "numbers_of", "shape_of", "shown", "with_a_value", "with_columns_of",
+    "numbers_of", "shape_of", "shown", "warn_of_order", "with_a_value", "with_columns_of",
 ]  # fmt: skip
 
 _DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it with Dask:
@@ -131,6 +132,20 @@ def shown(value: Any) -> str:
         return text
     shape = getattr(value, "shape", None)
     return f"{type(value).__name__}" + (f" of shape {tuple(shape)}" if isinstance(shape, tuple) else "")
+
+
+def warn_of_order(rows: Any, values: Any, names: tuple[str, str], stacklevel: int) -> None:
+    """Warn if a pandas column of values (n,) has the index of a frame of rows (n, d) in another order. names: of both."""
+    if library_of(rows) != "pandas" or library_of(values) != "pandas" or len(rows) != len(values):
+        return
+    index, other = rows.index, values.index
+    if index.is_unique and other.is_unique and not index.equals(other) and index.isin(other).all():
+        warnings.warn(
+            f"{names[1]} has the index of {names[0]} in another order, and rows are matched by position. To match by the index, "
+            f"pass {names[1]}.loc[{names[0]}.index].",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def check_columns(X: Any, estimator: str) -> None:

@@ -74,11 +74,11 @@ def test_the_page_names_levels_and_dates_that_speak_against_a_label(tmp_path, fe
     page = tmp_path / "page.html"
     result = call("labels", tmp_path / "x.csv", "--label", "kind", "--out", tmp_path / "i.csv", "--report", page)
     assert result.exit_code == 0, result.output
-    (shown,) = re.findall(r"<td>0</td><td>dog</td><td>cat</td><td>[0-9.]+%</td><td>(.*?)</td>", page.read_text())
+    (shown,) = re.findall(r"<td>0</td><td>dog</td><td>cat</td><td>[0-9.]+ %</td><td>(.*?)</td>", page.read_text())
     assert sorted(shown.split("; ")) == [
         "born = 2024-01-01, median of dog 2024-04-11, of cat 2024-01-02",
-        "is_tame = True, as 3% of dog and 100% of cat",
-        "sound = meow, as 3% of dog and 97% of cat",
+        "is_tame = True, as 3 % of dog and 100 % of cat",
+        "sound = meow, as 3 % of dog and 97 % of cat",
     ]
 
 
@@ -95,8 +95,8 @@ def test_the_page_looks_at_a_column_once_for_each_label(monkeypatch):
     issues.attrs["transition"] = None
     text = page(issues, Labeled(rows, y), "Labels")
     assert sorted(asked) == [("sound", 10), ("sound", 20), ("sound", 30), ("x", 10), ("x", 20)]
-    assert "<td>sound = meow, as 0% of dog and 100% of cat; x = 0, median of dog 4.5, of cat 0</td>" in text
-    assert "<td>sound = woof, as 0% of cat and 100% of dog; x = 4, median of cat 0, of dog 4.5</td>" in text
+    assert "<td>sound = meow, as 0 % of dog and 100 % of cat; x = 0, median of dog 4.5, of cat 0</td>" in text
+    assert "<td>sound = woof, as 0 % of cat and 100 % of dog; x = 4, median of cat 0, of dog 4.5</td>" in text
 
 
 def test_row_numbers_do_not_speak_against_a_label():
@@ -106,6 +106,8 @@ def test_row_numbers_do_not_speak_against_a_label():
     issues.attrs["transition"] = None
     rows = pd.DataFrame({"number": np.arange(60.0), "x": np.r_[0.0, np.ones(59)] - (y == "cat")})
     text = page(issues, Labeled(rows, y), "Labels")
+    assert "<th>row, from 0</th>" in text and "<th>columns that speak against the given label</th>" in text
+    assert "<td>50.0 %</td>" in text
     assert "<td>x = -1, median of dog 1, of cat 0</td>" in text
 
 

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from densratio import (
     KLIEP,
     LSIF,
+    GaussianRatio,
     ImportanceWeighted,
     LabelShiftRatio,
     NoisyLabelClassifier,
@@ -24,6 +25,7 @@ from densratio import (
     importance_weights,
     label_issues_from_probabilities,
     make_iw_scorer,
+    stack_domains,
     tame_weights,
     target_performance,
     weight_intervals,
@@ -120,3 +122,34 @@ def test_gaps_of_an_arrow_column_are_named_as_those_of_a_series():
     for column in (pd.Series, pa.array):
         with pytest.raises(ValueError, match="labels must hold a label for each row; 1 have none, the first is row 2"):
             find_label_issues(X, column(["a", "b", None, *(["a"] * (N - 3))]))
+
+
+FRAME = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["a", "b"], index=np.arange(60) + 7)
+WEIGHTS = pd.Series(1.0 + 0.01 * np.arange(60), index=FRAME.index)
+CLASSES = (FRAME["a"] > 0).astype(int)
+BY_POSITION = {
+    "sample_weight": lambda turn: importance_weights(FRAME, FRAME + 0.3, sample_weight=turn(WEIGHTS), method=GaussianRatio()),
+    "labels": lambda turn: find_label_issues(FRAME, turn(CLASSES), model=LogisticRegression(), n_repeats=1),
+    "y": lambda turn: target_performance(
+        LogisticRegression().fit(FRAME, CLASSES), lambda rows: np.ones(len(rows)), FRAME, turn(CLASSES), FRAME, metric="accuracy"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_POSITION)
+def test_a_column_whose_index_is_in_another_order_is_told(name):
+    told = f"^{name} has the index of .* in another order.* pass {name}.loc"
+    with pytest.warns(UserWarning, match=told):
+        BY_POSITION[name](lambda column: column[::-1])
+    # The same order, another index, and copies of a name say nothing about the order.
+    for turn in (pd.Series, lambda column: column[::-1].reset_index(drop=True), lambda column: column.set_axis(np.zeros(60))):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", told)
+            BY_POSITION[name](turn)
+
+
+def test_target_rows_that_the_ratio_does_not_take_are_named():
+    ratio = LSIF().fit(*stack_domains(FRAME, FRAME + 0.3))
+    gaps = FRAME.mask(FRAME["a"] > 1.0)
+    with pytest.raises(ValueError, match=r"contains NaN in columns? 'a'.* Here X is X_target"):
+        target_performance(Ridge().fit(FRAME, WEIGHTS), ratio, FRAME, WEIGHTS, gaps, metric="mean_squared_error", n_bootstrap=2)

@@ -36,7 +36,7 @@ def test_each_run_is_one_line_on_standard_error_and_the_results_are_written(tmp_
     assert result.exit_code == 0, result.stderr
     lines = [f"{i} of 4: {name}, seed {seed}" for i, (name, seed) in enumerate(
         [("Uniform", 0), ("MW-Net", 0), ("Uniform", 1), ("MW-Net", 1)], start=1)]  # fmt: skip
-    assert [re.sub(r", accuracy \d+\.\d%, \d+ s$", "", line) for line in result.stderr.splitlines()] == lines
+    assert [re.sub(r", accuracy \d+\.\d %, \d+ s$", "", line) for line in result.stderr.splitlines()] == lines
     folder = tmp_path / "new" / "folder"
     assert set(contents(folder)) == {"results.json", "weights.png", "weighting.png"}
     written = json.loads((folder / "results.json").read_text())

@@ -13,7 +13,7 @@ from zoo_cases import samples
 
 from densratio import stack_domains
 from densratio.estimators.discriminator import Discriminator
-from densratio.estimators.nearest_neighbors import NearestNeighborsRatio
+from densratio.estimators.nearest_neighbors import NearestNeighborsRatio, _Brute, _smallest, _Tree
 
 
 def by_counting(source, target, rows, k, own):
@@ -84,6 +84,36 @@ def test_csr_rows_give_what_dense_rows_give(n_columns):
         dense, sparse = clone(ratio).fit(X, y), clone(ratio).fit(scipy.sparse.csr_array(X), y)
         np.testing.assert_allclose(sparse.weights_, dense.weights_, rtol=1e-5)
         np.testing.assert_allclose(sparse.transform(scipy.sparse.csr_array(X)), dense.transform(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("d", [1, 2, 20])
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0, 3.0]])
+def test_every_radius_is_that_of_all_sorted_distances(d, weights):
+    rng = np.random.default_rng(0)
+    source, rows = rng.integers(0, 4, size=(300, d)) / 3.0, rng.random((50, d))
+    counts = np.ones(300) if weights is None else rng.choice(weights, 300)
+    sought = np.outer([3.0, 40.0, counts.sum()], np.ones(50))
+    index = (_Brute if d == 20 else _Tree)(source, counts, 1.0)
+    radii, inside = index.balls(rows, sought)
+    for x, radius, held in zip(rows, radii.T, inside.T, strict=True):
+        distance = np.linalg.norm(x - source, axis=1)
+        order = np.argsort(distance)
+        expected = distance[order][np.searchsorted(np.cumsum(counts[order]), sought[:, 0] - 1e-9)]
+        np.testing.assert_allclose(radius, expected, rtol=1e-9)
+        assert held.tolist() == [counts[distance <= r + 1e-6].sum() for r in expected]
+
+
+@pytest.mark.parametrize("order", ["drawn", "ascending", "periodic"])
+def test_the_smallest_values_are_found_in_any_order(order):
+    values = np.random.default_rng(0).random((20, 4000))
+    values[0] = 0.5
+    if order != "drawn":
+        values.sort(axis=1)
+    if order == "periodic":  # every eighth value is among the smallest, or none is
+        values = values.reshape(20, 8, 500).transpose(0, 2, 1).reshape(20, 4000)
+        values[1::2] = values[1::2, ::-1]
+    for n in (1, 30, 126, 3999, 4000):
+        assert np.array_equal(_smallest(values, n), np.sort(values, axis=1)[:, :n])
 
 
 def test_on_frequent_values_the_ratio_is_that_of_the_frequencies():

@@ -296,3 +296,17 @@ def test_where_the_true_class_is_known_for_sure_the_posterior_is_and_counts_are_
     rows = np.repeat(np.arange(400), counts)
     copied = label_posterior(proba[rows], y[rows], np.zeros(len(rows), dtype=bool), holds_noise=False)
     np.testing.assert_allclose(copied.posterior, counted.posterior[rows], atol=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("Int64", "i"), ("boolean", "b"), ("int64[pyarrow]", "i"), ("category", "i")])
+def test_classes_keep_their_kind_in_nullable_columns(dtype, kind):
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    labels = pd.Series(X[:, 0] > 0).astype("int64").astype(dtype)
+    model = NoisyLabelClassifier(max_iter=1).fit(X, labels)
+    assert model.classes_.dtype.kind == model.predict(X).dtype.kind == kind
+
+
+def test_gaps_in_nullable_labels_are_named():
+    labels = pd.Series([0, 1] * 20, dtype="Int64").mask(np.arange(40) == 3)
+    with pytest.raises(ValueError, match="1 have none, the first is row 3"):
+        NoisyLabelClassifier(max_iter=1).fit(np.eye(40), labels)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.datasets import load_diabetes, load_wine
-from sklearn.linear_model import HuberRegressor, LinearRegression, LogisticRegression
+from sklearn.linear_model import HuberRegressor, LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
@@ -203,6 +203,10 @@ BAD = {
     "search": (
         lambda: find_label_issues(ROWS, ROWS[:, 0], model=GridSearchCV(LinearSVC(), {"C": [1.0]})),
         'is a classifier: pass a regressor, or say that each number is a class, kind="classes"',
+    ),
+    "regressor": (
+        lambda: find_label_issues(ROWS, [0, 1] * 10, model=Ridge()),
+        r"model=Ridge\(\) is a regressor: pass a classifier, or say that they are numbers, kind=\"numbers\"",
     ),
     "rows": (lambda: find_label_issues(ROWS, ROWS[:9, 0]), "X has 20 rows and there are 9 labels"),
     "clean": (lambda: find_label_issues(ROWS, np.eye(20)[:, :2], clean=(ROWS, ROWS)), "clean must be row numbers or a mask"),

@@ -186,6 +186,19 @@ def test_a_chunk_that_changed_is_found_and_its_columns_are_named(pair):
     assert monitor.to_frame()["label"].tolist() == [0, "May"]
 
 
+def test_a_chunk_with_an_alarm_tells_of_its_columns_once(pair):
+    chunk = pair[1].head(80)
+    chunk = chunk.assign(kind=chunk["kind"].astype(str).str.upper())
+    with pytest.warns(UserWarning, match="differ only in case") as told:
+        assert StreamMonitor(pair[0], drop="size").update(chunk).is_alarm
+    assert len(told) == 1
+
+
+def test_two_rows_of_each_table_are_needed(pair):
+    with pytest.raises(ValueError, match=f"source has {len(pair[0])} rows and target 1: differences takes at least two"):
+        differences(pair[0], pair[1].head(1))
+
+
 def test_equal_chunks_have_relabelings_of_their_own_and_a_seed_gives_the_same_ones(pair):
     results = []
     for _ in range(2):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import sklearn
@@ -14,6 +16,7 @@ from sklearn.ensemble import (
     StackingClassifier,
     VotingClassifier,
 )
+from sklearn.feature_selection import RFE, RFECV, SelectFromModel, SequentialFeatureSelector
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import get_scorer
@@ -264,3 +267,44 @@ def test_a_skorch_net_is_shown_the_sampler_and_the_lines_work():
     kept = Ratio.transform(rows) > 0
     oracle = LogisticRegression(C=1e6).fit(X[kept], LABEL[kept])
     assert np.mean(net.predict(rows[kept]) == oracle.predict(X[kept])) > 0.9
+
+
+class Recorded(LogisticRegression):
+    """Counts the fits, with and without weights."""
+
+    fits: ClassVar[list[bool]] = []
+
+    def fit(self, X, y, sample_weight=None):
+        self.fits.append(sample_weight is not None)
+        return super().fit(X, y, sample_weight)
+
+
+SELECTORS = {
+    "from a model": lambda one: SelectFromModel(one, threshold=-np.inf),
+    "recursive": lambda one: RFE(one, n_features_to_select=1),
+    "recursive, scored": lambda one: RFECV(one, cv=3),
+    "recursive, by a metric": lambda one: RFECV(one, cv=3, scoring="roc_auc"),
+    "forward": lambda one: SequentialFeatureSelector(one, n_features_to_select=1, cv=3),
+    "forward, by a metric": lambda one: SequentialFeatureSelector(one, n_features_to_select=1, cv=3, scoring="neg_log_loss"),
+}
+
+
+@pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS)
+@pytest.mark.parametrize("is_step", [True, False])
+def test_weights_reach_the_learner_inside_a_selector_of_columns(selector, is_step):
+    one = selector(Recorded())
+    if not is_step and not hasattr(one, "predict"):
+        pytest.skip("this selector predicts nothing")
+    model = make_pipeline(StandardScaler(), one, Recorded()) if is_step else one
+    Recorded.fits.clear()
+    clone(model).fit(X, LABEL)
+    n_fits = len(Recorded.fits)
+    ImportanceWeighted(model, tilt).fit(X, LABEL)
+    # Fits before the last ones find out which way the weights have to go.
+    assert all(Recorded.fits[-n_fits:])
+
+
+def test_a_selector_whose_learner_takes_no_weights_is_refused():
+    selector = SequentialFeatureSelector(KNeighborsClassifier(), n_features_to_select=1, cv=3)
+    with pytest.raises(ValueError, match="KNeighborsClassifier takes no sample_weight"):
+        ImportanceWeighted(make_pipeline(selector, logistic()), tilt).fit(X, LABEL)

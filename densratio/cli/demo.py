@@ -78,7 +78,10 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
             runs[name].append(run)
             if not console.is_terminal:
                 seconds = time.perf_counter() - start
-                typer.echo(f"{number} of {len(names) * seeds}: {title}, accuracy {run.accuracy[-1]:.1%}, {seconds:.0f} s", err=True)
+                typer.echo(
+                    f"{number} of {len(names) * seeds}: {title}, accuracy {100.0 * run.accuracy[-1]:.1f} %, {seconds:.0f} s",
+                    err=True,
+                )
     results = {name: experiment.summarize(of_method) for name, of_method in runs.items()}
     console = Console()
     console.print(_table({title_of(name): r for name, r in results.items()}, config))

@@ -36,15 +36,23 @@ def page(issues: Any, given: Labeled, title: str) -> str:
     counts = [[_text(label), _text(suggested), f"{n:,}"] for (label, suggested), n in pairs.items()]
     shown = _picture_of(given) if given.files else _words_of(given, are_classes)
     worst = [
-        [*map(_text, (row.row, row.given_label, row.suggested_label, f"{row.score:.1%}")), shown(row)]
+        [*map(_text, (row.row, row.given_label, row.suggested_label, f"{100.0 * row.score:.1f} %")), shown(row)]
         for row in found.head(_MOST_SHOWN).itertuples()
     ]
     facts = f"{len(found):,} of {len(given.labels):,} labels are likely wrong; {issues['score'].sum():,.0f} are expected."
-    last = "image" if given.files else "text, and columns that speak against the given label" if are_classes else "columns"
-    heads = ["row", "given", "suggested" if are_classes else "predicted", "probability of being wrong", last]
+    heads = ["row, from 0", "given", "suggested" if are_classes else "predicted", "probability of being wrong"]
+    heads.append(_last_head(given, are_classes))
     parts = [f"<h1>{escape(title)}</h1><p>{facts}</p>", "<h2>The most doubtful rows</h2>", _table(heads, worst)]
     parts += ["<h2>By classes</h2>", _table(["given", "suggested", "rows"], counts)] * are_classes
     return f"<!doctype html><meta charset='utf-8'><title>{escape(title)}</title><style>{_STYLE}</style>{''.join(parts)}\n"
+
+
+def _last_head(given: Labeled, are_classes: bool) -> str:
+    if given.files:
+        return "image"
+    if not are_classes:
+        return "columns"
+    return f"{'text, and ' if _worded(given.rows, are_classes) else ''}columns that speak against the given label"
 
 
 def _number(value: float) -> str:
@@ -56,14 +64,15 @@ def _text(value: Any) -> str:
     return escape(_number(value) if isinstance(value, float) else str(value))
 
 
-def _words_of(given: Labeled, are_classes: bool) -> Callable[[Any], str]:
-    """A function of a row of the list: the texts of some columns, and what speaks against its class, or its numbers.
+def _worded(rows: Any, are_classes: bool) -> list[Any]:
+    """The columns of sentences; beside a predicted number all that are no numbers."""
+    others = rows.columns.difference(rows.select_dtypes("number").columns, sort=False)
+    return [name for name in others if not are_classes or free_text(rows[name]) is not None]
 
-    The texts are sentences, and beside a predicted number all that are no numbers.
-    """
-    numbers = given.rows.select_dtypes("number").columns
-    others = given.rows.columns.difference(numbers, sort=False)
-    worded = [name for name in others if not are_classes or free_text(given.rows[name]) is not None]
+
+def _words_of(given: Labeled, are_classes: bool) -> Callable[[Any], str]:
+    """A function of a row of the list: the texts of its `_worded` columns, and what speaks against its class, or its numbers."""
+    numbers, worded = given.rows.select_dtypes("number").columns, _worded(given.rows, are_classes)
     rivals = _Rivals(given.rows, given.labels)
 
     def words(row: Any) -> str:
@@ -124,7 +133,8 @@ class _Rivals:
             words = f"{name} = {shown[0]}, median of {labels[0]} {shown[1]}, of {labels[1]} {shown[2]}"
             return float(excess / spread), words
         own, other = (self._shares(name, label).get(value, 0.0) for label in labels)
-        words = f"{name} = {shorten(str(value), _LONGEST)}, as {own:.0%} of {labels[0]} and {other:.0%} of {labels[1]}"
+        shares = f"{100.0 * own:.0f} % of {labels[0]} and {100.0 * other:.0f} % of {labels[1]}"
+        words = f"{name} = {shorten(str(value), _LONGEST)}, as {shares}"
         share = self._shares(name).get(value, 0.0)
         # In a column of one text both shares are 1.
         return float((other - own) / (np.sqrt(share * (1.0 - share)) or 1.0)), words

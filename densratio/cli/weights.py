@@ -159,8 +159,8 @@ def _facts(source: Path, target: Path, result: Result, choice: Choice) -> dict[s
 def _summarize(facts: dict[str, str], notes: list[str], result: Result, written: list[str]) -> None:
     report = result.report
     facts = facts | {
-        "effective sample size": f"{report.effective_sample_size:,.1f} rows, {report.effective_share:.1%} of the source",
-        "largest weight": f"{report.largest_weight:,.2f}, {100.0 * report.largest_share:.2g}% of the total weight",
+        "effective sample size": f"{report.effective_sample_size:,.1f} rows, {100.0 * report.effective_share:.1f} % of the source",
+        "largest weight": f"{report.largest_weight:,.2f}, {100.0 * report.largest_share:.2g} % of the total weight",
     }
     for name, value in facts.items():
         say(name, value, width=22)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.spatial import cKDTree
 from sklearn.neighbors import KDTree
 
 from .._arrays import Array, is_sparse
@@ -22,6 +23,7 @@ __all__ = ["NearestNeighborsRatio"]
 _TREE_COLUMNS = 4  # with more columns a tree visits so many rows that comparing all of them is as fast
 _SLACK = 1e-9  # relative widening of a ball, so that the row on its boundary and ties are inside despite rounding
 _ERROR = 1e-10  # absolute error of a squared distance, per unit of resolution
+_EVERY = 8  # of every so many values one is partitioned to bound the smallest ones
 _SCALES = (0.5, 1.0, 2.0)  # "auto" averages over these multiples of its number of neighbors
 _GRID = 2.0 ** np.arange(-3, 4)  # numbers of neighbors that "cv" tries, as multiples of the default
 
@@ -132,8 +134,8 @@ class NearestNeighborsRatio(RatioEstimator):
 
         If many rows are at the distance of the last neighbor sought, the ball that ends before them may be closer.
         """
-        radii = self._source.radii(rows, sought + own)
-        inside = self._source.masses(rows, radii) - own
+        radii, inside = self._source.balls(rows, sought + own)
+        inside = inside - own
         for radius, mass, goal in zip(radii, inside, sought, strict=True):
             tied = np.flatnonzero(mass > goal * 1.5)
             if len(tied):
@@ -168,15 +170,41 @@ class _Index(ABC):
 
     @abstractmethod
     def width(self, n_neighbors: int) -> int:
-        """Number of distances in memory per query row."""
+        """Numbers in memory per query row."""
 
     @abstractmethod
-    def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:
-        """Smallest radii (k, n) of balls around `rows` that hold counts of at least `masses` (k, n)."""
+    def nearest(self, rows: Any, n_sought: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Distances (n, c) of the c >= n_sought nearest rows in ascending order, and their counts (n, c), None if all are 1."""
+
+    @abstractmethod
+    def edges(self, radii: np.ndarray) -> np.ndarray:
+        """`radii` widened, so that rows on the boundary of a ball are inside despite rounding."""
 
     @abstractmethod
     def masses(self, rows: Any, radii: np.ndarray) -> np.ndarray:
         """Total counts (k, n) of the rows within `radii` (k, n) of `rows`."""
+
+    def balls(self, rows: Any, masses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Radii (k, n) of the smallest balls around `rows` that hold counts >= `masses` (k, n), and the counts (k, n) inside."""
+        # One row more than sought shows that the ball ends there.
+        n, n_sought = len(self.counts), int(np.ceil(masses.max())) + 1
+        while True:
+            distance, counts = self.nearest(rows, min(n, n_sought))
+            sums = np.cumsum(np.ones_like(distance[:1]) if counts is None else counts, axis=1)
+            reached = np.stack([_first_reached(sums, mass) for mass in masses])
+            n_found = distance.shape[1]
+            if n_found == n or np.all(reached < n_found):
+                break
+            n_sought *= 2
+        each = np.arange(len(distance))
+        radii = distance[each, np.minimum(reached, n_found - 1)]
+        n_inside = np.stack([np.count_nonzero(distance <= edge[:, None], axis=1) for edge in self.edges(radii)])
+        inside = sums[0 if counts is None else each, n_inside - 1]
+        # Where the last row found is inside, others may be, too.
+        at = np.flatnonzero(np.any(n_inside == n_found, axis=0)) if n_found < n else each[:0]
+        if len(at):
+            inside[:, at] = self.masses(rows[at], radii[:, at])
+        return radii, inside
 
     def inside(self, rows: Any, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The largest distance (n,) below `radii` (n,) of a row from each of `rows`, and the total count (n,) up to there."""
@@ -192,22 +220,39 @@ class _Index(ABC):
 class _Tree(_Index):
     def __init__(self, rows: np.ndarray, counts: np.ndarray, resolution: float):
         super().__init__(rows, counts, resolution)
-        self.tree = KDTree(rows)
+        # scikit-learn finds many neighbors in 2/3 of the time if they are not sorted, scipy counts in half of the time.
+        self._finder, self._counter = KDTree(rows), cKDTree(rows)
+        if rows.shape[1] == 1:
+            self._order = np.argsort(rows[:, 0], kind="stable")
+            self._sorted = rows[self._order, 0]
 
     def width(self, n_neighbors: int) -> int:
-        return n_neighbors
+        return 4 * n_neighbors  # distances, places, both in order
 
-    def radii(self, rows: np.ndarray, masses: np.ndarray) -> np.ndarray:
-        n_sought, n = min(len(self.counts), int(np.ceil(masses.max()))), len(self.counts)
-        while True:
-            distance, neighbor = self.tree.query(rows, k=n_sought)
-            reached = _first_reached(self.counts[neighbor], masses)
-            if n_sought == n or np.all(reached < n_sought):
-                return distance[np.arange(len(rows)), np.minimum(reached, n_sought - 1)]
-            n_sought = min(n, 2 * n_sought)
+    def nearest(self, rows: np.ndarray, n_sought: int) -> tuple[np.ndarray, np.ndarray | None]:
+        if rows.shape[1] == 1:
+            return self._nearest_on_a_line(rows[:, 0], n_sought)
+        distance, neighbor = self._finder.query(rows, k=n_sought, sort_results=False)
+        return _sorted(distance, None if self.is_plain else self.counts[neighbor])
+
+    def _nearest_on_a_line(self, x: np.ndarray, n_sought: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The nearest n_sought of sorted values are neighbors there: bisection finds the first of them for all x (n,) at once."""
+        low, high = np.zeros(len(x), int), np.full(len(x), len(self.counts) - n_sought)
+        while np.any(low < high):
+            middle = (low + high) // 2
+            # At low = high = the last start there is no value after the window.
+            after = self._sorted[np.minimum(middle + n_sought, len(self._sorted) - 1)]
+            is_too_low = (low < high) & (x - self._sorted[middle] > after - x)
+            low, high = np.where(is_too_low, middle + 1, low), np.where(is_too_low, high, middle)
+        window = low[:, None] + np.arange(n_sought)
+        distance = np.abs(x[:, None] - self._sorted[window])
+        return _sorted(distance, None if self.is_plain else self.counts[self._order[window]])
+
+    def edges(self, radii: np.ndarray) -> np.ndarray:
+        return radii * (1.0 + _SLACK)
 
     def masses(self, rows: np.ndarray, radii: np.ndarray) -> np.ndarray:
-        found = [self.tree.query_radius(rows, radius * (1.0 + _SLACK), count_only=self.is_plain) for radius in radii]
+        found = [self._counter.query_ball_point(rows, edge, return_length=self.is_plain) for edge in self.edges(radii)]
         return np.array(found, float) if self.is_plain else np.array([[self.counts[at].sum() for at in inside] for inside in found])
 
 
@@ -215,33 +260,59 @@ class _Brute(_Index):
     def width(self, n_neighbors: int) -> int:
         return len(self.counts)
 
-    def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:
+    def nearest(self, rows: Any, n_sought: int) -> tuple[np.ndarray, np.ndarray | None]:
         squares = squared_euclidean(rows, self.rows, self.resolution)
-        if self.is_plain and np.all(masses == masses[:, :1]):
-            places = np.ceil(masses[:, 0]).astype(int) - 1
-            return np.sqrt(np.partition(squares, places, axis=1)[:, places].T)
-        order = np.argsort(squares, axis=1, kind="stable")
-        reached = np.minimum(_first_reached(self.counts[order], masses), len(self.counts) - 1)
-        each = np.arange(len(order))
-        return np.sqrt(squares[each, order[each, reached]])
+        if self.is_plain:
+            return np.sqrt(_smallest(squares, n_sought)), None
+        return _sorted(np.sqrt(squares), np.broadcast_to(self.counts, squares.shape))
+
+    def edges(self, radii: np.ndarray) -> np.ndarray:
+        # Squares from |x|^2 + |y|^2 - 2 x'y have absolute errors.
+        return np.sqrt(radii**2 * (1.0 + 2.0 * _SLACK) + _ERROR * self.resolution)
 
     def masses(self, rows: Any, radii: np.ndarray) -> np.ndarray:
         totals = np.empty(radii.shape)
         for at in row_slices(rows.shape[0], len(self.counts)):
             squares = squared_euclidean(rows[at], self.rows, self.resolution)
-            # Squares from |x|^2 + |y|^2 - 2 x'y have absolute errors.
-            edges = radii[:, at] ** 2 * (1.0 + 2.0 * _SLACK) + _ERROR * self.resolution
-            for total, edge in zip(totals[:, at], edges, strict=True):
+            for total, edge in zip(totals[:, at], self.edges(radii[:, at]) ** 2, strict=True):
                 is_inside = squares <= edge[:, None]
                 total[:] = np.count_nonzero(is_inside, axis=1) if self.is_plain else is_inside @ self.counts
         return totals
 
 
-def _first_reached(counts: np.ndarray, masses: np.ndarray) -> np.ndarray:
-    """Columns (k, n) at which the running sums of counts (n, c) reach masses (k, n); c if they do not."""
+def _sorted(distance: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    if counts is None:
+        return np.sort(distance, axis=1), None
+    order = np.argsort(distance, axis=1, kind="stable")
+    return np.take_along_axis(distance, order, axis=1), np.take_along_axis(counts, order, axis=1)
+
+
+def _smallest(values: np.ndarray, n: int) -> np.ndarray:
+    """The n smallest values (b, n) of each row (b, m) in ascending order.
+
+    A partition of every eighth value bounds the n smallest of nearly every row, and only the values below the bound are sorted.
+    """
+    share = n / _EVERY
+    rank = int(share + 4.0 * share**0.5) + 16  # four standard deviations above the expected rank of the n-th smallest
+    if 2 * rank > values.shape[1] // _EVERY:
+        return np.sort(np.partition(values, n - 1, axis=1)[:, :n], axis=1)
+    bound = np.partition(values[:, ::_EVERY], rank, axis=1)[:, rank, None]
+    below = np.flatnonzero(values <= bound)
+    starts = np.searchsorted(below, np.arange(len(values) + 1) * values.shape[1])
+    per_row = np.diff(starts)
+    few = np.full((len(values), max(n, per_row.max())), np.inf)
+    few[np.arange(few.shape[1]) < per_row[:, None]] = values.ravel()[below]
+    few.sort(axis=1)
+    for row in np.flatnonzero(per_row < n):
+        few[row, :n] = np.sort(np.partition(values[row], n - 1)[:n])
+    return few[:, :n]
+
+
+def _first_reached(sums: np.ndarray, masses: np.ndarray) -> np.ndarray:
+    """Columns (n,) at which the ascending `sums` (n, c) or (1, c) reach `masses` (n,); c if they do not."""
     # A tolerance below one count: sums of scaled weights are inexact.
-    sums = np.cumsum(counts, axis=1)
-    return np.stack([np.sum(sums < mass[:, None] * (1.0 - 1e-9), axis=1) for mass in masses])
+    goals = masses * (1.0 - 1e-9)
+    return np.searchsorted(sums[0], goals) if len(sums) == 1 else np.sum(sums < goals[:, None], axis=1)
 
 
 def _rule(n_source: float, n_target: float, d: int, *, many: bool = False) -> int:

@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, check_table, is_frame, library_of, shown
+from .._columns import check_container, check_table, is_frame, is_series, library_of, shown
 from .._estimator import Estimator, unchanged_on_error
 from .._progress import show_progress
 from .._scale import as_counts
@@ -301,7 +301,8 @@ def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
             "an array, y.idxmax(axis=1) of a pandas frame. For several labels a row fit a classifier for each column: "
             "sklearn.multioutput.MultiOutputClassifier(NoisyLabelClassifier())."
         )
-    labels = column_or_1d(values, warn=True)
+    # scikit-learn makes nullable whole numbers and booleans of pandas floats, in which the predictions would come back.
+    labels = column_or_1d(np.asarray(values) if is_series(values) else values, warn=True)
     if len(labels) != n_rows:
         raise ValueError(f"{name} must have one label for each row; X has {n_rows} rows and {len(labels)} labels were given.")
     check_no_gaps(y, labels, name)

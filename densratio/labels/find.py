@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
 from .._arrays import is_sparse, to_host, usable_device
-from .._columns import check_container, is_frame, shown
+from .._columns import check_container, is_frame, shown, warn_of_order
 from .._progress import show_progress
 from .._sentinels import warn_of_sentinels
 from .._validation import check_count, seed_of
@@ -114,6 +114,7 @@ def find_label_issues(
     if device != "cpu":
         usable_device(device)
     seed = seed_of(random_state)
+    warn_of_order(X, labels, ("X", "labels"), 2)
     if getattr(labels, "ndim", 1) == 2:
         if checked is not None:
             raise ValueError("checked is for one label a row, and labels are (n, L): call once for each column.")
@@ -278,6 +279,11 @@ def _classifier(model: Any, seed: int, device: str) -> Any:
     _check_instance(model)
     if hasattr(model, "predict_proba"):
         return model
+    if isinstance(model, BaseEstimator) and is_regressor(model):
+        raise ValueError(
+            f"These labels are classes, and model={shown(model)} is a regressor: pass a classifier, or say that they are numbers, "
+            'kind="numbers".'
+        )
     if not makes_networks(model):
         raise ValueError(
             "model must be a scikit-learn classifier with predict_proba, or a function (n_features or shape, n_classes) -> "

@@ -82,7 +82,7 @@ class Differences:
             numbers = f"{column.distance:8.3f}  {column.p_value:7.3f}  {column.lost:8.3f}"
             lines.append(f"  {column.name!s:<{max(width, 6)}}  {numbers}  {column.words}")
         more = len(self.columns) - _MOST_SHOWN
-        lines += [f"  and {more} more columns"] * (more > 0)
+        lines += [f"  and {more} more column{'s' if more > 1 else ''}"] * (more > 0)
         lines += ["", *(f"  {use}" for use in self.dropped[:_MOST_SHOWN])] if self.dropped else []
         apart = np.argsort(-self.target_ratio, kind="stable")[:_ROWS_SHOWN]
         rows = ", ".join(f"{row} ({self.target_ratio[row]:.3g})" for row in apart)
@@ -123,6 +123,10 @@ def differences(
     pairs = list(pairs_of(source, target, names).values())
     codes = [_codes(*pair) for pair in pairs]
     sizes = [len(column.values) for column in pairs[0]]
+    if min(sizes) < 2:
+        raise ValueError(
+            f"source has {sizes[0]} rows and target {sizes[1]}: differences takes at least two of each, better hundreds."
+        )
     labels = np.repeat([0.0, 1.0], sizes)[None, :]
     p_values = _adjusted(codes, sizes, n_permutations, max_rows, np.random.default_rng(seed))
     with show_progress(verbose):

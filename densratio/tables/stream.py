@@ -104,6 +104,8 @@ class StreamMonitor:
             statistic, p = ratio_test(*rows, random_state=np.random.default_rng(seed), **settings)
             is_alarm = p <= self.level
             if is_alarm:
+                # What the encoder says of the columns was said above.
+                warnings.simplefilter("ignore", UserWarning)
                 found = differences(self.reference, chunk, drop=self.drop, random_state=seed)
                 names = tuple(column.name for column in found.columns if column.p_value <= self.level)
         done = ChunkTest(number if label is None else label, len(rows[1]), statistic, p, is_alarm, names, _left_out(encoder))

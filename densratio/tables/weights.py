@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from .._arrays import to_host
-from .._columns import library_of, shown
+from .._columns import library_of, shown, warn_of_order
 from .._names import did_you_mean
 from .._progress import show_progress
 from .._sentinels import warn_of_sentinels
@@ -136,6 +136,7 @@ def importance_weights(
     fitted = _fitted_encoder(encoder, drop, source, target, sample_weight)
     rows, target_rows, seed = fitted.transform(source), fitted.transform(target), seed_of(random_state)
     X, y = stack_domains(rows, target_rows)
+    warn_of_order(source, sample_weight, ("source", "sample_weight"), 2)
     given = source_counts(sample_weight, rows.shape[0])
     _warn_of_copies(given)
     left_out = [use.name for use in getattr(fitted, "columns_", ()) if use.kind == "dropped"]

@@ -57,7 +57,9 @@ class LearnedWeights:
     def __repr__(self) -> str:
         first, last = self.risks[0], self.risks[-1]
         kept = np.mean(self.probabilities > 0)
-        return f"LearnedWeights of {len(self.probabilities)} rows, {kept:.0%} above 0; outer risk {first:.4g} -> {last:.4g}"
+        return (
+            f"LearnedWeights of {len(self.probabilities)} rows, {100.0 * kept:.0f} % above 0; outer risk {first:.4g} -> {last:.4g}"
+        )
 
 
 def learn_weights(

@@ -10,7 +10,7 @@ from scipy.special import expit
 from scipy.stats import beta, t
 
 from .._arrays import to_host
-from .._columns import check_none_missing, shown
+from .._columns import check_none_missing, shown, warn_of_order
 from .._progress import show_progress, ticked
 from .._sentinels import warn_of_sentinels
 from .._validation import check_count, check_number, seed_of, stack_domains
@@ -161,6 +161,7 @@ def target_performance(
     n, m = map(len, of_domain)
     if len(y) != n or n < 2:
         raise ValueError(f"X and y must have the same number of rows, at least 2; X has {n} and y has {len(y)}.")
+    warn_of_order(X, y, ("X", "y"), 2)
     warn_of_sentinels({"X": X, "X_target": X_target}, 2)
     losses = row_losses(metric, model, source, y)
     # Sums of the squares of tiny or huge losses would vanish or overflow.
@@ -168,6 +169,9 @@ def target_performance(
     losses = losses.in_units(unit)
     if chunks is not None and not can_refit(ratio):
         raise ValueError("Every chunk has a ratio of its own, so with chunks the ratio must be an estimator, and not a function.")
+    if chunks is None and can_refit(ratio):
+        # No refit would take target rows that the ratio does not take, and the interval would be too short.
+        _check_target(ratio, target)
     with show_progress(verbose):
         if chunks is None:
             return _estimate(plan, losses, ratio, source, target).times(unit)
@@ -179,6 +183,13 @@ def target_performance(
             for label, rows in parts
         )
         return [one.times(unit) for one in ticked(found, len(parts), "Chunks")]
+
+
+def _check_target(ratio: Any, target: Any) -> None:
+    try:
+        ratio_at(ratio, target)
+    except ValueError as error:
+        raise ValueError(f"{error} Here X is X_target.") from error
 
 
 def _of_chunk(

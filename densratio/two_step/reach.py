@@ -12,10 +12,10 @@ from typing import Any
 import joblib
 import numpy as np
 import sklearn
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import BaggingClassifier, BaggingRegressor
-from sklearn.feature_selection import RFE
+from sklearn.feature_selection import RFE, RFECV, SequentialFeatureSelector
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
@@ -38,6 +38,7 @@ __all__ = [
 _MOST_ROWS = 20  # of each class, or in all for a regressor
 _HANDS_ON = (GridSearchCV, RandomizedSearchCV, RFE, TransformedTargetRegressor)
 """Wrappers of one learner whose fit passes all its parameters on."""
+_SCORE_COLUMNS = (RFECV, SequentialFeatureSelector)  # selectors of columns that score held-out rows
 
 
 def takes_sample_weight(method: Any) -> bool:
@@ -68,11 +69,13 @@ def is_settled(estimator: Any) -> bool:
     """Whether inspection shows that the weights reach the learner.
 
     True for a predictor with a parameter sample_weight, for bagging, which draws rows by the weights, for a Pipeline that ends in
-    one of these, and for a wrapper that passes all parameters of its fit on to one of these.
+    one of these and has no other learner, and for a wrapper that passes all parameters of its fit on to one of these.
     """
     if hasattr(estimator, "steps"):
-        return is_settled(estimator.steps[-1][1])
-    if isinstance(estimator, _HANDS_ON):
+        *before, (_, last) = estimator.steps
+        return is_settled(last) and not any(_selects_by_learner(step) for _, step in before)
+    # RFECV takes weights by metadata routing alone.
+    if isinstance(estimator, _HANDS_ON) and not isinstance(estimator, RFECV):
         return is_settled(wrapped_by(estimator))
     if isinstance(estimator, BaggingClassifier | BaggingRegressor):
         bagged = estimator.estimator
@@ -135,9 +138,20 @@ def asking_for_weights(estimator: Any) -> Any:
             for request, asks in (("set_fit_request", _is_predictor(part)), ("set_score_request", True)):
                 if hasattr(part, request) and takes_sample_weight(getattr(part, request)):
                     getattr(part, request)(sample_weight=asks)
-        for search in searches(model):
+        selectors = [part for part in [model, *model.get_params(deep=True).values()] if isinstance(part, _SCORE_COLUMNS)]
+        for selector in selectors:
+            if isinstance(selector, RFECV) and selector.scoring is None:
+                # Its default metric can't be asked for weights.
+                selector.scoring = "accuracy" if is_classifier(selector.estimator) else "r2"
+        for search in [*searches(model), *selectors]:
             search.scoring = _asking_scoring(search.scoring)
     return model
+
+
+def _selects_by_learner(step: Any) -> bool:
+    """Whether a classifier or regressor is in a step before the last of a Pipeline, as in a selector of columns."""
+    parts = [step, *step.get_params(deep=True).values()] if hasattr(step, "get_params") else []
+    return any(_is_predictor(part) and (is_classifier(part) or is_regressor(part)) for part in parts)
 
 
 def _asking_scoring(scoring: Any) -> Any:
