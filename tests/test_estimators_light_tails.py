@@ -94,7 +94,7 @@ def test_a_ratio_of_heavy_tails_is_that_of_the_gaussians_behind_them(name, seed)
 
     (plain, expected), (error, divergence) = map(error_and_divergence, (lambda z: z, MAPS[name]))
     # One draw in 15 looks linear, with an error of .3 to .6 for the Gaussians too.
-    assert error < 0.02 + 1.3 * plain
+    assert error < 0.05 + 1.3 * plain
     # A far value does not take the divergence away.
     assert abs(divergence - expected) < 0.02
 
