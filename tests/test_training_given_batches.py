@@ -369,3 +369,24 @@ def test_methods_that_mix_or_keep_rows_say_what_takes_several_parts(name, advice
     method.warmup_epochs = 0.0
     with pytest.raises(ValueError, match=advice):
         method.weighted_loss(model, in_two(*of(torch.arange(8))), VAL)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_index_that_is_no_list_of_row_numbers_is_refused_by_transform_too(name):
+    method, _, _ = made(name)
+    for index in (3, None, torch.tensor(3), "a", [0.5], [N_TRAIN], [-1]):
+        with pytest.raises(ValueError, match="index"):
+            method.transform(index)
+    for index in ([0, 2], (0, 2), range(0, 4, 2), torch.tensor([0, 2], dtype=torch.int32), Y[[0, 2]].numpy() * 0 + [0, 2]):
+        assert torch.equal(method.transform(index), method.weights_[[0, 2]])
+
+
+@pytest.mark.parametrize("where", [contextlib.nullcontext, as_on_a_device])
+def test_validation_rows_alone_train_on_no_loss_that_is_no_number(where):
+    method, model, _ = made("val_only")
+    x_val, y_val, index = VAL
+    bad = x_val.index_fill(0, torch.tensor([2]), float("nan")), y_val, index + 1
+    with where(), pytest.raises(ValueError, match=r"NaN or infinity in validation rows \[3\]"):
+        for _ in range(2):
+            method.weighted_loss(model, of(torch.arange(4)), bad)
+            method.check()

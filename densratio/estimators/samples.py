@@ -101,7 +101,7 @@ class Samples(NamedTuple):
             for (rows, weight), at, keep in zip(self.sides, index, (source, target), strict=True)
         ]
         rows, weights, places = zip(*taken, strict=True)
-        return Samples(rows[0], rows[1], weights[0], weights[1], self.is_source, *places, origin=self.origin)
+        return Samples(rows[0], rows[1], weights[0], weights[1], self.is_source, *places)._replace(origin=self.origin)
 
     def split(self, fold: Fold) -> tuple[Samples, Samples]:
         """The rows that a fold keeps and those that it holds out; the index of each contains its positions here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FunctionType
 from typing import Any, ClassVar
 
@@ -301,7 +301,9 @@ class Reweighter(nn.Module, Joinable, ABC):
 
     @eager
     def _positions(self, index: Any) -> Tensor:
-        positions = positions_of(index, len(index), "index", self.weights_.device, self.n_train)
+        shape = getattr(index, "shape", None)
+        n_rows = shape[0] if shape else len(index) if isinstance(index, Sequence) else 1
+        positions = positions_of(index, n_rows, "index", self.weights_.device, self.n_train)
         # On a device an index out of range raises its error later.
         return positions.clamp(0, self.n_train - 1) if waits_for(positions.device) else positions
 
