@@ -390,3 +390,10 @@ def test_validation_rows_alone_train_on_no_loss_that_is_no_number(where):
         for _ in range(2):
             method.weighted_loss(model, of(torch.arange(4)), bad)
             method.check()
+
+
+@pytest.mark.parametrize("name", ["training", "validation"])
+def test_complex_losses_are_refused(name):
+    method, own, complex_ = DynamicReweighter("kmm", 10, 5), torch.rand(5), torch.rand(5) + 1j
+    with pytest.raises(ValueError, match=f"The {name} losses or features must be real; got torch.complex64"):
+        method.partial_fit(*((complex_, own) if name == "training" else (own, complex_)), range(5))
