@@ -180,7 +180,8 @@ def _twin(model: nn.Module, optimizer: torch.optim.Optimizer, method: str) -> tu
 
     Raises ValueError if the optimizer has other parameters too, or needs a closure.
     """
-    if inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
         raise ValueError(
             f"{method} takes the peer's step from one gradient, and {type(optimizer).__name__} evaluates the loss several times a "
             "step: give an optimizer such as SGD or Adam."
