@@ -196,6 +196,8 @@ def _as_counts(weights: np.ndarray, is_source: np.ndarray) -> np.ndarray:
 
 def check_index(index: Any, n_rows: int, n_declared: int | None, name: str = "index") -> np.ndarray:
     """Row indices (n,) as host integers, one for each of `n_rows` rows and below `n_declared` unless that is None."""
+    if index is None:
+        raise ValueError(f"{name} must be (n,) integers, the number of each row; got None. Indexed(data_set) numbers the rows.")
     index = np.asarray(to_host(index))
     if index.size == 0:
         index = index.astype(np.int64)

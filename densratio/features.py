@@ -38,6 +38,7 @@ __all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystr
 
 T = TypeVar("T")
 Anchors = Literal["source", "target"]
+_ROUNDING = 8.0  # rounding units by which copies of a value may differ
 _NARROWEST = 3  # largest divisor of the median distance for the width of a kernel
 _MEDIAN_ROWS = 512  # rows whose pairwise distances the median rule sorts
 NO_TRACE = 172.0
@@ -54,19 +55,21 @@ def median_bandwidth(
     source_weight: Array | None = None,
     target_weight: Array | None = None,
     degree: int = 2,
+    origin: Array | None = None,
 ) -> Array:
     """1 / (2 median) of the positive distances between pairs of pooled rows, on at most 256 rows of each sample.
 
     With the squared Euclidean distance this is gamma = 1 / (2 sigma^2) with sigma the median distance. Pairs are weighted by
-    the product of the weights of their rows. degree: the power of the scale of the rows with which the distance grows.
+    the product of the weights of their rows. degree: the power of the scale of the rows with which the distance grows. origin
+    (1, d): the place of 0 in the columns as they were given, by whose distance their values were rounded; None: 0.
     """
     (source, source_weight), (target, target_weight) = _subsample(source, source_weight), _subsample(target, target_weight)
     pooled = concat_rows(source, target)
     distances = distance(pooled, pooled)
     xp, n = namespace(distances), pooled.shape[0]
     # Copies of a row, equal up to rounding of its values, carry no information on the scale: they count as distance 0.
-    size = distance(pooled, 0.0 * pooled[:1, :])[:, 0] * (8.0 * eps(distances)) ** degree
-    apart = distances > size[:, None] + size[None, :]
+    size = distance(pooled, 0.0 * pooled[:1, :])[:, 0] * (_ROUNDING * eps(distances)) ** degree
+    apart = distances > size[:, None] + size[None, :] + _rounding(origin, distance)
     flat = xp.reshape(xp.where(apart, distances, xp.zeros_like(distances)), (-1,))
     if source_weight is None and target_weight is None:
         n_apart = xp.sum(xp.astype(apart, xp.int64))
@@ -91,6 +94,7 @@ def target_spread_bandwidth(
     source_weight: Array | None = None,
     target_weight: Array | None = None,
     degree: int = 2,
+    origin: Array | None = None,
 ) -> Array:
     """1 / (distance between the 10 % and 90 % quantiles of the target columns), or the pooled range if that is 0.
 
@@ -105,18 +109,23 @@ def target_spread_bandwidth(
         low, high = (ordered[place : place + 1, :] for place in (round(0.1 * (n - 1)), round(0.9 * (n - 1))))
     else:
         low, high = _weighted_quantiles(target, target_weight)
-    spread = _gap(high, low, distance)
+    spread = _gap(high, low, distance, origin)
     if is_numpy_array(spread) and spread > 0.0:  # on the host a branch saves computing the range
         return _reciprocal(spread)
     least = xp.minimum(xp.min(source, axis=0, keepdims=True), ordered[:1, :])
     largest = xp.maximum(xp.max(source, axis=0, keepdims=True), ordered[-1:, :])
-    return _reciprocal(xp.where(spread > 0.0, spread, _gap(largest, least, distance)))
+    return _reciprocal(xp.where(spread > 0.0, spread, _gap(largest, least, distance, origin)))
 
 
-def _gap(high: Array, low: Array, distance: Callable[[Array, Array], Array]) -> Array:
+def _gap(high: Array, low: Array, distance: Callable[[Array, Array], Array], origin: Array | None) -> Array:
     """Distance () between two rows (1, d); 0 if they differ by no more than the rounding of their entries."""
-    gap, rounding = distance(high, low)[0, 0], distance(8.0 * eps(high) * high, 0.0 * high)[0, 0]
-    return namespace(gap).where(gap > rounding, gap, 0.0 * gap)
+    gap = distance(high, low)[0, 0]
+    return namespace(gap).where(gap > _rounding(high, distance) + _rounding(origin, distance), gap, 0.0 * gap)
+
+
+def _rounding(row: Array | None, distance: Callable[[Array, Array], Array]) -> Any:
+    """Distance () of the rounding of a row (1, d); 0 without a row."""
+    return 0.0 if row is None else distance(_ROUNDING * eps(row) * row, 0.0 * row)[0, 0]
 
 
 def _weighted_quantiles(rows: Array, weight: Array) -> list[Array]:
@@ -226,13 +235,22 @@ class Features(ABC):
         """Features (n, k) of the rows of `x` (n, d)."""
 
     def bandwidth(
-        self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None
+        self,
+        source: Array,
+        target: Array,
+        source_weight: Array | None = None,
+        target_weight: Array | None = None,
+        *,
+        origin: Array | None = None,
     ) -> Array:
-        """The value () of `gamma`, a number or a rule, on these samples with weighted rows."""
+        """The value () of `gamma`, a number or a rule, on these samples with weighted rows.
+
+        origin (1, d): the place of 0 in the columns before they were scaled; None: they are as they were given.
+        """
         rule = rule_of(self.gamma, BANDWIDTHS)
         if rule is None:
             return put(float(self.gamma), source)
-        return rule(source, target, self._distance, source_weight, target_weight, self._degree)
+        return rule(source, target, self._distance, source_weight, target_weight, self._degree, origin)
 
     def narrowed(self, source: Array, target: Array) -> float:
         """The factor of gamma that divides the width of the kernel by the number of varying columns, at most by 3.

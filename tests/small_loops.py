@@ -130,6 +130,15 @@ def as_on_a_device():
         patch.setattr(potential, "_projected", lambda bound, weights: WeightSet(len(weights), bound).project(weights))
         for module in ("row_batch", "batch_reweighter", "reweighter", "validation_bank"):
             patch.setattr(importlib.import_module(f"densratio.training.loop.{module}"), "waits_for", lambda device: True)
-        for module in ("losses", "rules", "loop.labels", "meta.fsr", "meta.lilaw", "meta.virtual_step", "meta.weight_network"):
+        for module in (
+            "baselines",
+            "losses",
+            "rules",
+            "loop.labels",
+            "meta.fsr",
+            "meta.lilaw",
+            "meta.virtual_step",
+            "meta.weight_network",
+        ):
             patch.setattr(importlib.import_module(f"densratio.training.{module}"), "waits_for", lambda device: True)
         yield

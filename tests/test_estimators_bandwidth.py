@@ -42,3 +42,18 @@ def test_it_is_nearer_to_known_ratios_than_the_median_distance(ratio, shift, n_c
         wide = clone(narrow).set_params(gamma=float(narrow.features_.gamma_) / min(n_columns, 3) ** 2).fit(drawn.X, drawn.y)
         errors += [np.mean((kind.weights_ - truth) ** 2) for kind in (narrow, wide)]
     assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("offset", [0.5, 1e6])
+@pytest.mark.parametrize("gamma", ["target_spread", "median"])
+@pytest.mark.parametrize("estimator", [KMM, KLIEP])
+def test_a_target_that_is_constant_up_to_rounding_is_constant_to_the_rules(estimator, gamma, offset):
+    """The scaled rows lie around the median, where what rounding left looks large."""
+    rng = np.random.default_rng(0)
+    source, constant = offset + rng.normal(size=(150, 1)), np.full((90, 1), offset)
+    rounded = np.where(rng.random((90, 1)) < 0.5, constant, np.nextafter(constant, np.inf))
+    X, y = stack_domains(source, constant)
+    expected = estimator(gamma=gamma).fit(X, y).weights_
+    assert np.ptp(expected) > 0.1
+    found = estimator(gamma=gamma).fit(*stack_domains(source, rounded)).weights_
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)

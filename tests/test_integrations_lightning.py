@@ -298,3 +298,19 @@ def test_a_part_of_an_indexed_set_may_have_fewer_rows(lightning):
     recorded = Recorded(dynamic(warmup_steps=1))
     lightning.fit(lightning.Module(network(), lightning.Reweighting(recorded.reweighter, VAL_SET)), DataLoader(part, SIZE), 1)
     assert torch.equal((recorded.reweighter.weights_ != 1).nonzero()[:, 0], torch.arange(10 + SIZE, 60))
+
+
+def test_a_warning_names_the_line_of_training_step(lightning):
+    told = []
+
+    class Frozen(lightning.Module):
+        def training_step(self, batch, batch_idx):
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                loss = self.reweighting.weighted_loss(self.eval(), batch)
+            told.extend(warning for warning in said if "The model is in eval mode" in str(warning.message))
+            return loss
+
+    module = Frozen(nn.Sequential(nn.Dropout(), network()), lightning.Reweighting(dynamic("kmm"), VAL_SET))
+    lightning.fit(module, train_loader(), 1)
+    assert [warning.filename for warning in told] == [__file__]

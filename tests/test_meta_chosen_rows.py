@@ -309,3 +309,19 @@ def test_rows_at_once_are_the_items_of_the_data_set(make):
     assert y.tolist() == [int(item[1]) for item in items]
     if isinstance(data, AtOnce):
         assert data.asked == [rows.tolist()]
+
+
+def test_a_model_that_diverged_chooses_no_rows_and_leaves_the_average_as_it_was():
+    model = Network(0)
+    rows = ChosenRows(TensorDataset(X, Y), Y, k=2)
+    before = copy.deepcopy(rows.state_dict())
+    nn.init.constant_(model.out.weight, float("nan"))
+    for ask in (rows.choose, rows.batch):
+        with pytest.raises(ValueError, match="losses are NaN or infinite on all rows"):
+            ask(model)
+        assert_same(rows.state_dict(), before)
+
+
+def test_a_data_set_without_a_length_is_told_what_to_give():
+    with pytest.raises(TypeError, match=r"dataset must be a map-style data set.* which a stream does not number"):
+        ChosenRows(iter(TensorDataset(X, Y)), Y)

@@ -114,6 +114,13 @@ def test_endless_of_nothing_says_why():
         next(endless(empty))
 
 
+def test_endless_of_what_gives_its_batches_once_says_what_to_give():
+    batches = endless(iter(DataLoader(Indexed(TensorDataset(torch.zeros(4, 2), torch.zeros(4))), batch_size=2)))
+    next(batches), next(batches)
+    with pytest.raises(ValueError, match=r"gives its batches once: give the DataLoader, endless\(DataLoader"):
+        next(batches)
+
+
 def test_a_deep_copy_and_a_moved_module_keep_their_weights():
     reweighter = warm("kliep")
     moved = _copy(reweighter).to("cpu").to(torch.float64)

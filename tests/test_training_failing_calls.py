@@ -105,7 +105,7 @@ def bad_batches():
     yield (x, Y[:3], [0, 1, 2]), VAL, "NaN or infinity in training rows"
     yield (X[:3], Y[:3], [0, 1, N_TRAIN]), VAL, "out of range"
     yield (X[:3], Y[:3], [0, 1]), VAL, "one entry for each row|3 rows"
-    yield (X[:0], Y[:0], []), VAL, "no rows|n >= 1"
+    yield (X[:0], Y[:0], []), VAL, "The training batch has no rows"
 
 
 @pytest.mark.parametrize("n_steps", [0, 4])
@@ -278,6 +278,53 @@ def test_a_critic_that_was_made_stays_after_a_checkpoint_that_does_not_fit():
     with pytest.raises(RuntimeError, match="does not fit"):
         reweighter.load_state_dict(state)
     assert_same(reweighter.state_dict(), before)
+
+
+def stepped(reweighter, model, optimizer, batches):
+    torch.manual_seed(5)
+    return train(reweighter, model, optimizer, batches), stored(reweighter.state_dict())
+
+
+@pytest.mark.parametrize("back", [0, 1])
+@every_method
+def test_a_run_goes_back_to_the_state_before_an_early_batch_to_the_bit(name, back):
+    """What the first batches make, such as a bank or a critic, is not in that state, and is made anew."""
+    reweighter, model, optimizer = run_of(name, back)
+    states = [stored(part.state_dict()) for part in (reweighter, model, optimizer)]
+    first = stepped(reweighter, model, optimizer, plan(4))
+    for part, state in zip((reweighter, model, optimizer), states, strict=True):
+        part.load_state_dict(state)
+    assert_same(stored(reweighter.state_dict()), states[0])
+    assert_same(stepped(reweighter, model, optimizer, plan(4)), first)
+
+
+@pytest.mark.parametrize("by_labels", [False, True])
+def test_labels_that_came_with_the_batches_are_forgotten_with_them(by_labels):
+    labels = {"y_train": Y, "y_val": VAL[1]} if by_labels else {}
+    reweighter, batch = DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_epochs=0, **labels), torch.arange(20)
+    before, losses = stored(reweighter.state_dict()), torch.linspace(0.0, 1.0, 20)
+    for _ in range(2):
+        reweighter.partial_fit(losses, losses[:N_VAL], batch, y=Y[batch], y_val=VAL[1])
+        reweighter.load_state_dict(before)
+        assert_same(stored(reweighter.state_dict()), before)
+    # Labels that were declared belong to every state.
+    other = DynamicReweighter("kmm", N_TRAIN, N_VAL, **({} if by_labels else {"y_train": Y, "y_val": VAL[1]}))
+    with pytest.raises(RuntimeError, match="does not fit"):
+        (reweighter if by_labels else other).load_state_dict(stored((other if by_labels else reweighter).state_dict()))
+
+
+def test_a_critic_that_was_not_made_is_none_after_a_checkpoint_that_does_not_fit():
+    def made():
+        return DynamicReweighter("wasserstein", N_TRAIN, N_VAL, warmup_epochs=0, layer="out")
+
+    reweighter, model = made(), Network(0, has_norm=False)
+    reweighter.weighted_loss(model, of(torch.arange(9)), VAL)
+    state = {**stored(reweighter.state_dict()), "weights_": torch.zeros(3)}
+    fresh = made()
+    with pytest.raises(RuntimeError, match="does not fit"):
+        fresh.load_state_dict(state)
+    assert fresh.steps[0].potential is None
+    fresh.weighted_loss(model, of(torch.arange(9)), VAL)
 
 
 def test_a_mask_of_infinity_in_a_backbone_is_no_fault():

@@ -45,7 +45,7 @@ def bandwidths(ratio: DensityRatio, samples: Samples) -> list[float]:
     """The bandwidths that "cv" tries."""
     kernel = ratio.kernel
     features = kernel if isinstance(kernel, Features) else from_registry("kernel", kernel, FEATURES)()
-    width = float(replace(features, gamma="median").bandwidth(*samples.weighted_rows))
+    width = float(replace(features, gamma="median").bandwidth(*samples.weighted_rows, origin=samples.origin))
     return [float(width * factor) for factor in _GRID]
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays import Array, concat_rows, eps, host_numbers, namespace, put, take_rows, to_host, weighted_mean
+from .._arrays import Array, concat_rows, dense, eps, host_numbers, namespace, put, take_rows, to_host, weighted_mean
 from .._scale import distinct_of_any_columns, varies
 from ..model_selection import Fold
 
@@ -26,7 +26,7 @@ class Samples(NamedTuple):
     source (n_s, d), target (n_t, d); their weights (n_s,), (n_t,) as given, both None if each row counts once; is_source (n,),
     the domain of each row of X; the positions in X of the source and target rows. If equal rows were merged: the number in `source`
     and `target` of the row at each of these positions, and the weight (n,) of each row of X. given_source: the source rows before
-    they were mapped and merged.
+    they were mapped and merged. origin (1, d): where the row of zeros was mapped to.
     """
 
     source: Array
@@ -40,6 +40,7 @@ class Samples(NamedTuple):
     target_kind: np.ndarray | None = None
     row_weight: np.ndarray | None = None
     given_source: Array | None = None
+    origin: Array | None = None
 
     @property
     def weighted_rows(self) -> tuple[Array, Array, Array | None, Array | None]:
@@ -64,7 +65,8 @@ class Samples(NamedTuple):
 
     def mapped(self, function: Callable[[Array], Array]) -> Samples:
         """The samples with function(rows) in place of the rows."""
-        return self._replace(source=function(self.source), target=function(self.target), given_source=self.source)
+        mapped, zero = self._replace(source=function(self.source), target=function(self.target)), dense(0.0 * self.source[:1, :])
+        return mapped._replace(given_source=self.source, origin=function(zero))
 
     def of_each_source_row(self, values: Array) -> Array:
         """Values (n,) of all given source rows, from those of the rows that they were merged to."""
@@ -99,7 +101,7 @@ class Samples(NamedTuple):
             for (rows, weight), at, keep in zip(self.sides, index, (source, target), strict=True)
         ]
         rows, weights, places = zip(*taken, strict=True)
-        return Samples(rows[0], rows[1], weights[0], weights[1], self.is_source, *places)
+        return Samples(rows[0], rows[1], weights[0], weights[1], self.is_source, *places)._replace(origin=self.origin)
 
     def split(self, fold: Fold) -> tuple[Samples, Samples]:
         """The rows that a fold keeps and those that it holds out; the index of each contains its positions here."""

@@ -133,7 +133,7 @@ def assemble(ratio: Any, samples: Samples, gamma: Any = None, objective: Objecti
     objective = objective_of(ratio) if objective is None else objective
     gamma = ratio._chosen("gamma") if gamma is None else gamma
     features = make_features(ratio, objective, samples.sizes[0], ratio.n_centers, gamma)
-    width = float(features.bandwidth(*samples.weighted_rows))
+    width = float(features.bandwidth(*samples.weighted_rows, origin=samples.origin))
     if gamma == "median" and objective.anchors == "target":
         if objective.needs_nonnegative_features:
             width *= features.narrowed(samples.source, samples.target)

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from .._arrays import waits_for
 from ..estimators import KMM
 from .loop.batch_reweighter import BatchReweighter
 from .loop.model import eager
-from .loop.ranks import errors_of_all_ranks, mean_of_rows
-from .loop.row_batch import RowBatch
+from .loop.ranks import errors_of_all_ranks, mean_of_rows, on_all_ranks
+from .loop.row_batch import RowBatch, check_finite, positions_of
 from .loop.training_pass import TrainingPass
 from .loop.validation_pass import validation_pass
 from .losses import Loss, cross_entropy
@@ -74,10 +75,25 @@ class ValidationOnly(BatchReweighter):
             with validation_pass(model):
                 batch, rows = self._passed(model, x, y, index)
         self._check_validation_labels(batch.prediction, *val)
-        x_val, y_val, _ = val
+        x_val, y_val, val_index = val
         losses = self.losses(model(x_val), y_val)
+        self._check_validation_losses(losses.detach(), val_index)
         self._store(batch, self.batch_weights(batch, rows, val), rows)
         return mean_of_rows(losses)
+
+    def _check_validation_losses(self, losses: Tensor, index: Any) -> None:
+        """Raise ValueError, on every rank, for losses (m,) that are not finite; on a device note their rows for later."""
+
+        def checked() -> Tensor:
+            named = range(len(losses)) if index is None else index
+            places = positions_of(named, len(losses), "val_index", losses.device)
+            if not waits_for(losses.device):
+                check_finite(losses[:, None], places, "validation")
+            return places
+
+        places = on_all_ranks(checked)
+        if waits_for(losses.device):
+            self.late_errors.note_losses(~torch.isfinite(losses), places)
 
 
 class DIW(DynamicReweighter):

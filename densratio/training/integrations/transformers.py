@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from transformers import Trainer, TrainingArguments
 from ..loop.data.indexed import Indexed, map_style
 from ..loop.ranks import n_ranks, of_all_ranks
 from ..loop.reweighter import Reweighter
+from ..loop.told import warn
 from .state import LoopState, Prediction
 from .validation import NumberedCollate, NumberedRows
 
@@ -186,7 +186,7 @@ class ReweightedTrainer(Trainer):
         if os.path.isfile(path):
             self._weighting.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         else:
-            warnings.warn(f"{checkpoint} has no {FILE}: the weights continue from their present values.", UserWarning, stacklevel=2)
+            warn(f"{checkpoint} has no {FILE}: the weights continue from their present values.")
 
 
 class _IndexColumn(NumberedCollate):

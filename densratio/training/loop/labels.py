@@ -11,7 +11,7 @@ from torch import Tensor
 from ..._arrays import to_host, waits_for
 from ..losses import check_tensor
 
-__all__ = ["check_classes", "checked_labels", "labels_to_look_up", "training_labels"]
+__all__ = ["advice_on_labels", "check_classes", "checked_labels", "labels_to_look_up", "training_labels"]
 
 
 def checked_labels(y: Any, n: int, what: str) -> Tensor:
@@ -47,20 +47,29 @@ def check_classes(name: str, prediction: Tensor, y: Any, n_classes: int | None =
 def _advice(prediction: Tensor, y: Any, n_classes: int | None) -> str:
     """What to type for predictions and labels that are not logits and classes."""
     if not isinstance(y, Tensor):
-        return "Make the labels a tensor, torch.as_tensor(y)."
+        return advice_on_labels(y)
     if prediction.ndim == 2 and prediction.shape[1] >= 2:
-        if y.shape == prediction.shape:
-            return "One-hot labels become y.argmax(dim=1); for probabilities of classes use DynamicReweighter, MWNet or L2R."
-        if y.shape == prediction.shape[:1] and y.is_floating_point():
-            return "Make the labels integers, y.long()."
-        if y.shape == prediction.shape[:1]:
+        if y.shape == prediction.shape[:1] and not y.is_floating_point():
             return f"The model gives {prediction.shape[1]} logits a row: make the method with n_classes={prediction.shape[1]}."
+        if y.shape in (prediction.shape, prediction.shape[:1], (len(prediction), 1)):
+            return advice_on_labels(y)
     if prediction.ndim == 1 or (prediction.ndim == 2 and prediction.shape[1] == 1):
         return (
             "For two classes give the model an output for each, such as nn.Linear(..., 2), and labels y.long(); with one output a "
             "row, or numbers to predict, use DynamicReweighter, MWNet or L2R."
         )
     return "For other targets use DynamicReweighter, MWNet or L2R."
+
+
+def advice_on_labels(y: Any) -> str:
+    """What to type for labels that are no integers (n,), in any case or where the model gives several logits a row."""
+    if not isinstance(y, Tensor):
+        return "Make the labels a tensor, torch.as_tensor(y)."
+    if y.ndim == 1:
+        return "Make the labels integers, y.long()."
+    if y.ndim == 2 and y.shape[1] == 1:
+        return "Take the one column of the labels: y[:, 0]" + (".long()." if y.is_floating_point() else ".")
+    return "One-hot labels become y.argmax(dim=1); for probabilities of classes use DynamicReweighter, MWNet or L2R."
 
 
 def labels_to_look_up(name: str, prediction: Tensor, y: Any, n_classes: int | None = None) -> Tensor:
@@ -76,9 +85,11 @@ def labels_to_look_up(name: str, prediction: Tensor, y: Any, n_classes: int | No
     strange = ((y < 0) | (y >= n_classes)).nonzero()[:, 0]
     if len(strange):
         row = int(strange[0])
+        others = f" ({len(strange)} rows have such labels)" if len(strange) > 1 else ""
+        advice = "leave rows without a label out" if int(y[row]) < 0 else f"number the classes from 0 to {n_classes - 1}"
         raise ValueError(
-            f"{name} looks up the class of each row, 0 to {n_classes - 1}, and row {row} of the batch has {int(y[row])}"
-            f"{f' ({len(strange)} rows have such labels)' if len(strange) > 1 else ''}: leave rows without a label out."
+            f"{name} looks up the class of each row, 0 to {n_classes - 1}, and row {row} of the batch has {int(y[row])}{others}: "
+            f"{advice}."
         )
     return y
 

@@ -54,6 +54,10 @@ class LateErrors(nn.Module):
         """Keep the places (m,) of the validation rows whose labels are of no class (m,)."""
         self._keep(_first(torch.where(is_outside, -2 - places, _NONE))[None], slice(1, 2))
 
+    def note_losses(self, is_wrong: Tensor, places: Tensor) -> None:
+        """Keep the places (m,) of the validation rows whose losses are NaN or infinite (m,)."""
+        self._keep(_first(torch.where(is_wrong, places, _NONE))[None], slice(1, 2))
+
     def _keep(self, rows: Tensor, own: slice) -> None:
         """Keep what was found in a batch, unless an earlier one was unusable."""
         held = self.rows[own]

@@ -23,17 +23,17 @@ class MixedLabels(NamedTuple):
     y (n,): given labels; z (n, C): pseudo-labels; order (n,).
     """
 
-    x: Tensor
+    x: Any
     y: Tensor
     z: Tensor
     order: Tensor
     share: float
 
     @classmethod
-    def drawn(cls, x: Tensor, y: Tensor, z: Tensor, mixup: float | None, random: np.random.Generator) -> MixedLabels:
+    def drawn(cls, x: Any, y: Tensor, z: Tensor, mixup: float | None, random: np.random.Generator) -> MixedLabels:
         """The batch with a share from Beta(mixup, mixup) and a random order; unmixed if mixup is None."""
         share, order = (1.0, torch.arange(len(y))) if mixup is None else _drawn(len(y), mixup, random)
-        order = order.to(x.device, non_blocking=True)
+        order = order.to(z.device, non_blocking=True)
         return cls(share * x + (1.0 - share) * x[order] if share < 1.0 else x, y, z, order, share)
 
     def shared(self, v: Tensor, v_of_order: Tensor) -> Tensor:
@@ -100,9 +100,8 @@ def _drawn(n_rows: int, mixup: float, random: np.random.Generator) -> tuple[floa
     return float(max(share, 1.0 - share)), torch.as_tensor(own.permutation(n_rows))
 
 
-def check_mixable(x: Any, instead: str = "") -> None:
+def check_mixable(x: Any, instead: str) -> None:
     """Raise ValueError for input that can't be averaged. instead: what to type for it."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        more = f": {instead}" if instead else ""
-        raise ValueError(f"Soft labels and mixup average the input, which must be one tensor of floats; got {got}{more}.")
+        raise ValueError(f"Mixup averages the input, which must be one tensor of floats; got {got}: {instead}.")

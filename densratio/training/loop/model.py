@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from .told import warn
 
 __all__ = [
     "Adapter",
@@ -104,11 +105,9 @@ def warn_unless_training(model: nn.Module) -> None:
     """Warn if a model with dropout or normalization is in evaluation mode."""
     modes = nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd
     if not model.training and any(isinstance(module, modes) for module in model.modules()):
-        warnings.warn(
+        warn(
             "The model is in eval mode: dropout is off and the statistics of its normalization do not change. Call model.train() "
-            "before the epoch, unless this is what you want.",
-            UserWarning,
-            stacklevel=4,
+            "before the epoch, unless this is what you want."
         )
 
 

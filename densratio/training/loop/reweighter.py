@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FunctionType
 from typing import Any, ClassVar
 
@@ -27,6 +26,7 @@ from .ranks import n_ranks
 from .row_batch import positions_of
 from .row_losses import RowLosses
 from .state import all_or_nothing, before_loading, check_numbers
+from .told import warn
 
 __all__ = ["Reweighter"]
 
@@ -253,11 +253,9 @@ class Reweighter(nn.Module, Joinable, ABC):
         is_lone = self.normalize and n_ranks() == 1 and np.shape(index) == (1,)
         self._lone_batches = self._lone_batches + 1 if is_lone else 0
         if self._lone_batches == _LONE:
-            warnings.warn(
+            warn(
                 f"Batches have one row each. {type(self).__name__} scales weights to mean 1 in each batch, so that of a single row "
-                "is 1, whatever its label: give batches of several rows.",
-                UserWarning,
-                stacklevel=4,
+                "is 1, whatever its label: give batches of several rows."
             )
 
     def _warn_of_other_rows(self) -> None:
@@ -273,12 +271,10 @@ class Reweighter(nn.Module, Joinable, ABC):
             return  # The numbers are on their way from the device.
         self._has_looked = True
         if 0 < n_named <= self.n_train // 2 and last == n_named:
-            warnings.warn(
+            warn(
                 f"In {self.epoch:.0f} passes over {self.n_train} training rows only the rows 0 to {n_named - 1} were named. The "
                 "index must be the number of each row in the training set, as Indexed gives it, not its place in the batch; and "
-                "n_train the number of these rows.",
-                UserWarning,
-                stacklevel=4,
+                "n_train the number of these rows."
             )
 
     def _notify_join(self, model: Any) -> None:
@@ -307,7 +303,9 @@ class Reweighter(nn.Module, Joinable, ABC):
 
     @eager
     def _positions(self, index: Any) -> Tensor:
-        positions = positions_of(index, len(index), "index", self.weights_.device, self.n_train)
+        shape = getattr(index, "shape", None)
+        n_rows = shape[0] if shape else len(index) if isinstance(index, Sequence) else 1
+        positions = positions_of(index, n_rows, "index", self.weights_.device, self.n_train)
         # On a device an index out of range raises its error later.
         return positions.clamp(0, self.n_train - 1) if waits_for(positions.device) else positions
 

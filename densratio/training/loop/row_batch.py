@@ -14,7 +14,7 @@ from ..._validation import check_index
 from .late_errors import LateErrors, not_finite
 from .ranks import Rows, n_ranks, of_all_ranks, on_all_ranks
 
-__all__ = ["RowBatch", "held_by_all", "positions_of"]
+__all__ = ["RowBatch", "check_finite", "held_by_all", "positions_of"]
 
 _NUMPY = {torch.float32, torch.float64, torch.int64}
 
@@ -80,7 +80,7 @@ class RowBatch(Rows):
             # What an earlier check of the same rows found remains.
             self._is_usable = is_usable if self._is_usable is True else is_usable & self._is_usable
         else:
-            _check_finite(losses, self.all_positions, "training")
+            check_finite(losses, self.all_positions, "training")
 
     @property
     def is_usable(self) -> Tensor:
@@ -169,8 +169,8 @@ def held_by_all(
         is_usable: Tensor | bool = late.usable(*zip(values, (rows.named, val_rows.named), sizes, strict=True))
     else:
         is_usable = True
-        _check_finite(values[0], rows.all_positions, "training")
-        _check_finite(values[1], val_rows.all_positions, "validation")
+        check_finite(values[0], rows.all_positions, "training")
+        check_finite(values[1], val_rows.all_positions, "validation")
     held = RowBatch.held(rows.all_positions, is_usable)
     return held, held.beside(val_rows.all_positions)
 
@@ -199,7 +199,7 @@ def _names_rows(index: Any, n_rows: int, n_declared: int) -> bool:
     return index.device.type == "cpu" and int(index.numpy().view(np.uint64).max()) < n_declared
 
 
-def _check_finite(rows: Tensor, positions: Tensor, name: str) -> None:
+def check_finite(rows: Tensor, positions: Tensor, name: str) -> None:
     """Raise ValueError that names the rows (n, d) at `positions` (n,) with NaN or infinity; on a host."""
     if not _is_finite_on_host(rows):
         is_finite = torch.isfinite(rows).all(dim=1)

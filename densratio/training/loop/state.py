@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["all_or_nothing", "before_loading", "check_numbers", "snapshot"]
+__all__ = ["all_or_nothing", "as_stored", "before_loading", "check_numbers", "snapshot"]
 
 Prepare = Callable[[Any, dict[str, Tensor]], None]
 
@@ -26,7 +26,20 @@ def before_loading(module: nn.Module, prepare: Prepare) -> None:
 
 
 def _prepare(prepare: Prepare, module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-    prepare(module, {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)})
+    stored = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    if stored:
+        prepare(module, stored)
+
+
+def as_stored(module: nn.Module, name: str, stored: dict[str, Tensor], make: Callable[[], Any]) -> None:
+    """Give `module` the buffer or submodule `name`, which a batch makes, where `stored` holds it; otherwise set it to None.
+
+    So a state from before that batch can be loaded after it, too.
+    """
+    if not any(key.partition(".")[0] == name for key in stored):
+        setattr(module, name, None)
+    elif getattr(module, name) is None:
+        setattr(module, name, make())
 
 
 def check_numbers(state: dict[str, Any], own: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..._arrays import waits_for
 from ..._validation import check_count
 from .row_batch import RowBatch
-from .state import before_loading
+from .state import as_stored, before_loading
 
 __all__ = ["ValidationBank", "check_refresh"]
 
@@ -85,8 +85,7 @@ class ValidationBank(nn.Module):
 def _make_values(bank: ValidationBank, stored: dict[str, Tensor]) -> None:
     # The width is known with the first batch, or here.
     bank.look_again()
-    if "values" in stored and bank.values is None:
-        bank.values = torch.zeros_like(stored["values"], device=bank.age.device)
+    as_stored(bank, "values", stored, lambda: torch.zeros_like(stored["values"], device=bank.age.device))
 
 
 def check_refresh(val_refresh: int | None, val_every: int, n_val: int) -> None:

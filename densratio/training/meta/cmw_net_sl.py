@@ -28,7 +28,7 @@ class CMWNetSL(CMWNet):
     ----------
     soft_labels : SoftLabels or None
         Moving average, ensemble and mixup of the pseudo-labels; None: as published. On rows of measurements mixup may cost
-        accuracy: SoftLabels(mixup=None).
+        accuracy, and an input of several parts can't be mixed: SoftLabels(mixup=None).
     gradient : MetaGradient or None
         The meta-gradient, "exact" or "first_order"; None: MetaGradient(every=10), whose optimizer may be assigned later. The
         algorithm in the paper has every=1.

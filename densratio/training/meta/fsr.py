@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 from ..._arrays import waits_for
 from ..._validation import check_count
 from ..loop.draws import generator_of
+from ..loop.labels import advice_on_labels
 from ..loop.row_batch import RowBatch
-from ..loop.state import before_loading
+from ..loop.state import as_stored, before_loading
 from ..loop.training_pass import LastLayer, TrainingPass, last_layer, weighted_gradient
 from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, gradient_from
@@ -119,13 +121,14 @@ class FSR(L2R):
 
     def _check_rows(self, x: Any, y: Any) -> None:
         """Raise ValueError for rows that the dictionary can't store."""
-        labels_are_classes = isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point()
-        if not isinstance(x, Tensor) or not labels_are_classes:
-            got = [f"{tuple(part.shape)} of {part.dtype}" if isinstance(part, Tensor) else type(part).__name__ for part in (x, y)]
+        if not isinstance(x, Tensor):
             raise ValueError(
-                "FSR keeps rows of the input, which must be one tensor, with labels (n,) that are integers; got "
-                f"{got[0]} and {got[1]}."
+                f"FSR keeps rows of the input, which must be one tensor; got a {type(x).__name__}. Methods that keep none, such as "
+                "DynamicReweighter, MWNet and L2R, take any input."
             )
+        if not (isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point()):
+            got = f"{tuple(y.shape)} of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(f"FSR needs class labels (n,), integers; got {got}. {advice_on_labels(y)}")
         if self.inputs is not None and x.shape[1:] != self.inputs.shape[2:]:
             shapes = f"{tuple(self.inputs.shape[2:])}; got {tuple(x.shape[1:])}"
             raise ValueError(f"FSR keeps rows of the input, which must have one shape, that of the first batch: {shapes}.")
@@ -202,5 +205,8 @@ def _best(label: Tensor, score: Tensor, n_classes: int, k: int) -> tuple[Tensor,
 
 def _make_buffers(method: FSR, stored: dict[str, Tensor]) -> None:
     for name in ("inputs", "direction"):
-        if name in stored and getattr(method, name) is None:
-            setattr(method, name, torch.zeros_like(stored[name], device=method.weights_.device))
+        as_stored(method, name, stored, partial(_zeros, stored, name, method.weights_.device))
+
+
+def _zeros(stored: dict[str, Tensor], name: str, device: torch.device) -> Tensor:
+    return torch.zeros_like(stored[name], device=device)

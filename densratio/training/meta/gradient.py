@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from ..._validation import check_count
 from ..loop.model import last_linear, uncompiled, unwrapped
 from ..loop.ranks import Rows, mean_of_rows
 from ..loop.row_batch import RowBatch
+from ..loop.told import warn
 from ..loop.training_pass import LastLayer, TrainingPass, weighted_gradient
 from ..loop.validation_bank import ValidationBank, check_refresh
 from ..loop.validation_pass import first_rows, validation_pass
@@ -134,11 +134,9 @@ class MetaGradient(nn.Module):
         if n_held == 0:
             raise ValueError("The optimizer holds none of the model's parameters: give the one that trains this model.")
         if n_held < len(parameters):
-            warnings.warn(
+            warn(
                 f"The optimizer holds {n_held} of the model's {len(parameters)} parameters that are not frozen, and the "
-                f"meta-gradient takes the others to stay. If they are trained too: {_ONE_OF_BOTH}",
-                UserWarning,
-                stacklevel=4,
+                f"meta-gradient takes the others to stay. If they are trained too: {_ONE_OF_BOTH}"
             )
 
     def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss, *, keeps: Collection[str] = ()) -> TrainingPass:

@@ -139,7 +139,7 @@ class LRWOpt(BatchReweighter):
         self.threshold = threshold
         self.splitter_warmup = splitter_warmup
         drawn = torch.rand(n_train, generator=torch.Generator().manual_seed(seed)) < share
-        self.register_buffer("split_", drawn.to(torch.float32))
+        self.register_buffer("split_", drawn.to(self.weights_.dtype))
         self.register_buffer("is_held_out", self.split_.clone())
         self.register_buffer("sides", torch.zeros(2, 2))  # losses and rows of the held-out side and of the other, in this pass
         self.register_buffer("gaps", torch.zeros(2))  # of the last pass and the one before

@@ -14,7 +14,7 @@ from ..._validation import check_number
 from ..loop.mixed_labels import MixedLabels, check_mixable
 from ..loop.moving_average import MovingAverage
 from ..loop.row_batch import RowBatch
-from ..loop.state import before_loading
+from ..loop.state import as_stored, before_loading
 
 __all__ = ["SoftLabels"]
 
@@ -48,12 +48,13 @@ class SoftLabels(nn.Module):
         before_loading(self, _make_kept)
 
     def mix(self, model: nn.Module, x: Any, y: Tensor, rows: RowBatch, n_train: int) -> MixedLabels:
-        """The mixed batch of these rows of n_train. Raises ValueError for input that can't be averaged."""
-        check_mixable(x)
+        """The mixed batch of these rows of n_train. Raises ValueError for input that can't be mixed."""
+        if self.mixup is not None:
+            check_mixable(x, "give soft_labels=SoftLabels(mixup=None)")
         z = self._pseudo_labels(model, x, rows.positions, n_train)
         return MixedLabels.drawn(x, y, z, self.mixup, self._random)
 
-    def _pseudo_labels(self, model: nn.Module, x: Tensor, positions: Tensor, n_train: int) -> Tensor:
+    def _pseudo_labels(self, model: nn.Module, x: Any, positions: Tensor, n_train: int) -> Tensor:
         p = torch.softmax(self.average.predict(model, x).float(), dim=1)
         if self.ensemble is None:
             return p
@@ -89,5 +90,4 @@ class SoftLabels(nn.Module):
 
 def _make_kept(labels: SoftLabels, stored: dict[str, Tensor]) -> None:
     # The number of classes is known with the first batch, or here.
-    if "kept" in stored and labels.kept is None:
-        labels.kept = torch.zeros_like(stored["kept"])
+    as_stored(labels, "kept", stored, lambda: torch.zeros_like(stored["kept"]))

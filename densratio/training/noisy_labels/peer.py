@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -177,8 +178,14 @@ def _place(peer: nn.Module, model: nn.Module, method: str) -> str:
 def _twin(model: nn.Module, optimizer: torch.optim.Optimizer, method: str) -> tuple[nn.Module, torch.optim.Optimizer]:
     """A copy of the model, and a copy of the optimizer for its parameters, without state.
 
-    Raises ValueError if the optimizer has other parameters too.
+    Raises ValueError if the optimizer has other parameters too, or needs a closure.
     """
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ValueError(
+            f"{method} takes the peer's step from one gradient, and {type(optimizer).__name__} evaluates the loss several times a "
+            "step: give an optimizer such as SGD or Adam."
+        )
     twin, its_optimizer = copy.deepcopy((unwrapped(model), optimizer))
     own = {id(p) for p in twin.parameters()}
     if any(id(p) not in own for group in its_optimizer.param_groups for p in group["params"]):

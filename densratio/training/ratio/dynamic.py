@@ -14,7 +14,7 @@ from ..loop.model import eager
 from ..loop.ranks import errors_of_all_ranks, finished, mean_of_rows
 from ..loop.reweighter import Reweighter
 from ..loop.row_batch import positions_of
-from ..loop.state import before_loading, snapshot
+from ..loop.state import as_stored, before_loading, snapshot
 from ..loop.training_pass import LastLayer
 from ..loop.validation_bank import ValidationBank, check_refresh
 from ..loop.validation_pass import first_rows, validation_pass
@@ -93,6 +93,7 @@ class DynamicReweighter(Reweighter):
     """
 
     saved: ClassVar[tuple[str, ...]] = (*Reweighter.saved, "too_small_")
+    classes: ClassFrequencies | None
 
     def __init__(
         self,
@@ -138,11 +139,9 @@ class DynamicReweighter(Reweighter):
         self.val_refresh = val_refresh
         self.val_every = val_every
         self.too_small_: dict[int, int] = {}
-        self.classes: ClassFrequencies | None = None
-        if y_train is not None:
-            self.classes = ClassFrequencies.declared(y_train, y_val, n_train, n_val)
-        elif layer is not None:
-            self.classes = ClassFrequencies.unknown(n_train, n_val)
+        self._meets_classes = y_train is None and layer is None
+        known = self._unknown_classes() if y_train is None else ClassFrequencies.declared(y_train, y_val, n_train, n_val)
+        self.register_module("classes", None if self._meets_classes else known)
         self.bank = None if val_refresh is None else ValidationBank(n_val, forget)
         self._comparison = Comparison(layer, transformation, keeps_last_layer=is_auto)
         self._last_weights: list[Tensor] = []
@@ -338,12 +337,15 @@ class DynamicReweighter(Reweighter):
         if given.y is not None:
             # From the first labels on the estimate is class by class.
             if self.classes is None:
-                self.classes = ClassFrequencies.unknown(self.n_train, self.n_val).to(self.weights_.device)
+                self.classes = self._unknown_classes()
             if given.y_val is not None:
                 self.classes.record(given.y, given.rows, given.y_val, given.val_rows)
         for step in steps:
             step.learn(batch, self.classes)
         return batch, [] if self.is_warming_up else self._estimate(steps, batch)
+
+    def _unknown_classes(self) -> ClassFrequencies:
+        return ClassFrequencies.unknown(self.n_train, self.n_val).to(self.weights_.device)
 
     def _kept(self) -> tuple[Any, ...]:
         """State that a step may make or replace, besides the entries that its rows write."""
@@ -388,9 +390,8 @@ class DynamicReweighter(Reweighter):
 
 def _make_classes(reweighter: DynamicReweighter, stored: dict[str, Tensor]) -> None:
     # A resumed run knows the classes given with earlier batches before its own first batch.
-    if reweighter.classes is None and "classes.y_train" in stored:
-        unknown = ClassFrequencies.unknown(len(reweighter.weights_), reweighter.n_val)
-        reweighter.classes = unknown.to(reweighter.weights_.device)
+    if reweighter._meets_classes:
+        as_stored(reweighter, "classes", stored, reweighter._unknown_classes)
 
 
 def _single_precision(device: torch.device) -> AbstractContextManager[Any]:

@@ -12,7 +12,7 @@ from ...estimators.solve import make_features
 from ...objectives import Wasserstein1
 from ...solvers import PlainGradient
 from ..loop.names import other_method
-from ..loop.state import before_loading
+from ..loop.state import as_stored, before_loading
 from .class_priors import ClassFrequencies
 from .critic import Critic
 from .potential import Potential
@@ -35,6 +35,8 @@ class StoredStep(nn.Module):
     coef_ are validation rows; with `PlainGradient(of_mean=True)` it belongs to the mean of a step's kernels, not to their sum.
     Parameters as in `DynamicReweighter`. Raises ValueError for a potential that does not suit the ratio.
     """
+
+    potential: Potential | None
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class StoredStep(nn.Module):
         # One column has a closed form, unless a potential is requested.
         self._closed_columns = 1 if potential is None else 0
         self._max_weight = objective.max_weight if isinstance(objective, Wasserstein1) else None
-        self.potential = None if potential is None else _potential(potential, ratio)
+        self.register_module("potential", None if potential is None else _potential(potential, ratio))
         self._is_of_mean = not self.stores_weights and isinstance(ratio.solver, PlainGradient) and ratio.solver.of_mean
         self._name = "weights_" if self.stores_weights else "coef_"
         self.register_buffer(self._name, torch.ones(n_train if self.stores_weights else n_val))
@@ -164,8 +166,8 @@ class StoredStep(nn.Module):
 
 def _make_critic(step: StoredStep, stored: dict[str, Tensor]) -> None:
     # A critic is made with the first batch of several columns, or here.
-    if step.potential is None and "potential.n_updated" in stored:
-        step.potential = _potential("critic", step.ratio).to(step.stored.device)
+    if step._closed_columns:
+        as_stored(step, "potential", stored, lambda: _potential("critic", step.ratio).to(step.stored.device))
 
 
 def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:

@@ -131,8 +131,12 @@ def _classes(labels: Any, values: Tensor, name: str, device: torch.device) -> Te
 def _matrix(values: Tensor, name: str, device: torch.device) -> Tensor:
     """(n, d) in at least float32 on `device`, detached."""
     values = values.detach() if isinstance(values, Tensor) else torch.as_tensor(values)
-    if values.ndim not in (1, 2) or values.shape[0] == 0:
-        raise ValueError(f"The {name} losses or features must be (n,) or (n, d) with n >= 1; got shape {tuple(values.shape)}.")
+    if values.is_complex():
+        raise ValueError(f"The {name} losses or features must be real; got {values.dtype}: compare values.real, or values.abs().")
+    if values.ndim and len(values) == 0:
+        raise ValueError(f"The {name} batch has no rows: leave it out.")
+    if values.ndim not in (1, 2):
+        raise ValueError(f"The {name} losses or features must be (n,) or (n, d); got shape {tuple(values.shape)}.")
     values = values.reshape(values.shape[0], -1)
     if values.dtype in (torch.float32, torch.float64) and values.device == device:
         return values

@@ -16,7 +16,7 @@ from ..labels import training_labels
 from ..model import device_of_model
 from ..moving_average import MovingAverage
 from ..state import all_or_nothing
-from .indexed import Indexed
+from .indexed import Indexed, map_style
 
 __all__ = ["ChosenRows", "rows_at"]
 
@@ -69,7 +69,7 @@ class ChosenRows(nn.Module):
         loss: Loss = cross_entropy,
     ):
         super().__init__()
-        self.dataset, self.loss = dataset, loss
+        self.dataset, self.loss = map_style(dataset, "dataset"), loss
         self.labels = training_labels(labels, len(dataset), "labels")  # type: ignore[arg-type]
         if by not in ("loss", "chance"):
             raise ValueError(f'by must be "loss" or "chance"; got {by!r}.')
@@ -101,7 +101,12 @@ class ChosenRows(nn.Module):
         for start in range(0, len(self.labels), size):
             x, y = rows_at(self.dataset, np.arange(start, min(start + size, len(self.labels))))
             parts.append(self.loss(self.average.predict(model, x.to(device)), y.to(device)).float())
-        return np.argsort(torch.cat(parts).cpu().numpy(), kind="stable")
+        losses = torch.cat(parts).cpu().numpy()
+        if not np.isfinite(losses).any():
+            raise ValueError(
+                "The model's losses are NaN or infinite on all rows, and none is the least: load a state from before that."
+            )
+        return np.argsort(losses, kind="stable")
 
     def batch(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         """Move the average toward the model's present parameters, and return the next batch (x, y, index) on the model's device."""

@@ -63,11 +63,21 @@ def map_style(dataset: Any, name: str) -> Any:
 
 
 def endless(loader: Iterable[Any]) -> Iterator[Any]:
-    """Batches of `loader` over and over, shuffled again in each pass if it shuffles. Make it once, outside the epochs."""
+    """Batches of `loader` over and over, shuffled again in each pass if it shuffles. Make it once, outside the epochs.
+
+    Raises ValueError for a loader without batches, and for a generator, which gives them once.
+    """
+    is_first = True
     while True:
         is_empty = True
         for batch in loader:
             is_empty = False
             yield batch
-        if is_empty:
+        if is_empty and is_first:
             raise ValueError("The validation loader gives no batches: with drop_last=True it needs at least batch_size rows.")
+        if is_empty:
+            raise ValueError(
+                f"endless goes over the loader again and again, and a {type(loader).__name__} gives its batches once: give the "
+                "DataLoader, endless(DataLoader(...)), or a list of batches."
+            )
+        is_first = False
