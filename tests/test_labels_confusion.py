@@ -44,6 +44,23 @@ def test_counts_that_mislead_are_left_for_a_likelier_confusion(seed: int) -> Non
     assert np.mean(misled.posterior.argmax(axis=1) == true) > 0.98
 
 
+@given(seed=st.integers(0, 10_000))
+def test_rates_of_the_surest_rows_are_their_mean_probabilities(seed: int) -> None:
+    draw, n_rows = np.random.default_rng(seed), 90
+    proba, labels = draw.dirichlet(np.full(4, 0.3), n_rows), draw.integers(4, size=n_rows)
+    labels[:4] = range(4)
+    rows = label_rows(proba, labels, np.zeros(n_rows, dtype=bool), np.ones(n_rows), True)
+    means = np.empty((4, 4))
+    for k in range(4):
+        n_surest = max(5, int(0.2 * np.sum(labels == k)))
+        means[k] = proba[np.argsort(-proba[:, k], kind="stable")[:n_surest]].mean(axis=0)
+    fits = transition.anchored_fits(rows, 1.0)
+    exact = max((fit.transition for fit in fits), key=lambda found: -np.abs(found - means).max())
+    np.testing.assert_allclose(exact, means, rtol=1e-12)
+    off = [1.0 - np.trace(fit.transition) / 4.0 for fit in fits]
+    assert off == sorted(off) and all(np.allclose(fit.transition.sum(axis=1), 1.0) for fit in fits)
+
+
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10_000), share=st.sampled_from([0.05, 0.2]), noise=st.sampled_from([0.1, 0.3]))
 def test_clean_rows_tell_how_many_labels_of_a_rare_class_are_wrong(seed: int, share: float, noise: float) -> None:

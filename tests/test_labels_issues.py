@@ -63,6 +63,17 @@ def test_scores_rank_as_the_exact_probabilities_and_sum_to_the_number(n_classes,
     assert issues.attrs["n_issues"] == issues.is_issue.sum() == round(score.sum())
 
 
+@settings(max_examples=5, deadline=None)
+@given(n_classes=st.integers(2, 7), rate=st.floats(0.02, 0.2), seed=st.integers(0, 999))
+def test_as_many_wrong_labels_as_the_surest_rows_tell_are_in_the_interval(n_classes, rate, seed):
+    noisy, _, labels, exact, _ = drawn(3000, n_classes, rate, seed, spread=25.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        least, most = label_issues_from_probabilities(labels, noisy).attrs["n_issues_interval"]
+    # The number itself is .5 to 1 of the exact one here, as a smaller T with more overlap gives the same probabilities.
+    assert least <= exact.sum() <= 1.25 * most
+
+
 @settings(max_examples=3, deadline=None)
 @given(n_deals=st.integers(1, 3), n_clean=st.sampled_from([0, 40]), seed=st.integers(0, 999))
 def test_labels_that_are_not_the_likeliest_class_are_counted(n_deals, n_clean, seed):

@@ -148,20 +148,23 @@ def of_few_rows(n_rows, *, is_pair, looked_at=None):
     return is_wrong, issues
 
 
-def test_of_four_rows_of_a_class_the_order_tells_and_the_number_is_said_to_be_unsure():
-    """Three other rows make no model sure, and wrong labels look like classes that overlap."""
-    with pytest.warns(UserWarning, match="labels can be wrong: .* Trust the order"):
-        is_wrong, issues = of_few_rows(4, is_pair=False)
-    assert roc_auc_score(is_wrong, issues.sort_values("row").score) > 0.99
-    assert issues.attrs["n_issues_interval"][1] > is_wrong.sum() / 2
+def test_of_four_rows_of_a_class_wrong_labels_are_found():
+    """Three other rows make no model sure: the rows that are surest of each class tell its wrong labels."""
+    is_wrong, issues = of_few_rows(4, is_pair=False)
+    listed = issues.sort_values("row").is_issue.to_numpy()
+    assert listed[is_wrong].all() and (listed & ~is_wrong).sum() <= 5
+    least, most = issues.attrs["n_issues_interval"]
+    assert least <= issues.attrs["n_issues"] <= most < 1.2 * is_wrong.sum()
+    # Two wrong labels of four rows could as well be the right ones of the next class.
+    is_wrong, issues = of_few_rows(4, is_pair=True)
+    assert is_wrong[issues.row[issues.is_issue]].mean() > 0.85
+    assert issues.attrs["n_issues_interval"][0] <= is_wrong.sum() <= issues.attrs["n_issues_interval"][1]
 
 
-def test_of_eight_rows_of_a_class_wrong_labels_are_found_and_of_the_next_class_ranked():
-    is_wrong, issues = of_few_rows(8, is_pair=False)
+@pytest.mark.parametrize("is_pair", [False, True])
+def test_of_eight_rows_of_a_class_wrong_labels_are_found(is_pair):
+    is_wrong, issues = of_few_rows(8, is_pair=is_pair)
     np.testing.assert_array_equal(issues.sort_values("row").is_issue, is_wrong)
-    is_wrong, issues = of_few_rows(8, is_pair=True)
-    assert roc_auc_score(is_wrong, issues.sort_values("row").score) > 0.99
-    assert is_wrong[issues[issues.is_issue].row].all()
 
 
 def test_of_few_rows_of_a_class_rows_that_were_looked_at_tell_the_number():

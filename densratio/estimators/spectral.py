@@ -181,7 +181,7 @@ def _held_out_scores(features: Features, samples: Samples, folds: list[Fold], nu
 
 
 def _partial_mean(features: Features, domain: WeightedRows, terms: np.ndarray, most: np.ndarray, power: int) -> np.ndarray:
-    """Mean (J,) of r_j^power over a sample, where r_j is the sum of the first j columns of features @ terms, within 0 and most_j."""
+    """Mean (J,) of r_j^power over a sample, r_j the sum of the first j columns of features @ terms within 0 and most_j."""
     parts = _partial_sums(features, domain, terms)
     return sum(weight @ np.clip(part, 0.0, most) ** power for weight, part in parts) / domain.weight.sum()
 

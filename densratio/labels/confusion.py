@@ -17,6 +17,8 @@ from .transition import (
     MISTAKEN,
     NEXT_POWERS,
     Fit,
+    anchored_fits,
+    by_chance,
     fitted_confusion,
     likelier,
     log_likelihood,
@@ -70,7 +72,8 @@ def label_posterior(
     counts (Northcutt et al. 2021) and follows by expectation-maximization, in which rates that differ by no more than chance are
     one rate; then the rates of the classes move to where the labels are more likely. A T that treats all classes alike replaces it,
     unless that T explains the labels worse by more than the rates of T are worth, ln(n) / 2 each, or explains fewer wrong labels
-    and is worse at all. Rates are lowered until no label is given to more rows of another class than of its own.
+    and is worse at all; and so does the T of the rows that are surest of each class, if it is better by more than a rate for each
+    class is worth. Rates are lowered until no label is given to more rows of another class than of its own.
     P(label right) is q_g T_gg / sum_k q_k T_kg, for a given label g. A clean row reveals its true class: its label is likely under
     q alone, and counts for no confusion.
     given (n,): class numbers. is_clean (n,): rows whose given label is known to be right. counts (n,): how often each row counts.
@@ -87,7 +90,8 @@ def careful_posterior(dealt: np.ndarray, given: np.ndarray, is_clean: np.ndarray
     If classes overlap, a T and a smaller T with more overlap predict the same probabilities, and the labels hardly distinguish
     them. So if less than half of the rows of a class are nearly certain, T moves to fewer wrong labels, and if none is, down to the
     lower limit. The rates between two classes follow the less certain one, so that rates between well separated classes stay. The
-    limits are those of a 90 % likelihood interval, in which all rates move together. Clean rows show how sure the probabilities may
+    limits are those of a 90 % likelihood interval, in which all rates move together, and the upper one is at least the number of
+    wrong labels by rates in the relation of the surest rows, as far as these are about as likely. Clean rows show how sure the probabilities may
     be, see `less_sure`.
 
     dealt (r, n, K): probabilities from r deals of the rows into folds. Their mean ranks the rows. One deal is sure of rows of which
@@ -109,6 +113,9 @@ def _careful(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> _Car
     rows = _rows(proba, given, is_clean, np.ones(len(given)), holds_noise=True)
     likeliest = _mostly_right(rows, likelier(rows))
     least, most = (n_wrong(rows, _limit(rows, likeliest, scales, _LESS_LIKELY)) for scales in (_FEWER, _MORE))
+    # All rates together go astray if their relations are off: then those of the surest rows reach further.
+    plausible = likeliest.value - by_chance(rows.n_classes)
+    most = max([most, *(n_wrong(rows, each) for each in anchored_fits(rows, likeliest.power) if each.value > plausible)])
     unsure = np.maximum(0.0, 1.0 - _certain(rows, likeliest.q) / _MANY_CERTAIN)
     parts = np.maximum(unsure[:, None], unsure) / unsure.max() if unsure.any() else 1.0
     fit = _limit(rows, likeliest, _FEWER, _LESS_LIKELY * unsure.max(), parts)

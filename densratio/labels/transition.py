@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import chi2
 
 from .label_rows import SMALLEST, LabelRows
 
@@ -12,6 +13,8 @@ __all__ = [
     "MISTAKEN",
     "NEXT_POWERS",
     "Fit",
+    "anchored_fits",
+    "by_chance",
     "fitted_confusion",
     "likelier",
     "log_likelihood",
@@ -31,6 +34,7 @@ _DEVIATIONS = 2.0  # standard deviations from which a class has its own rate
 _FIRST_POWERS = np.geomspace(0.35, 4.0, 13)
 NEXT_POWERS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])
 _FACTORS = 1.3, 1.1, 1.04  # factors tried on a rate of wrong labels
+_ANCHORED = 0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.05, 1.1, 1.2, 1.35, 1.5  # times the wrong labels of the surest rows
 
 
 class Fit(NamedTuple):
@@ -61,7 +65,26 @@ def likelier(rows: LabelRows) -> Fit:
     even = _climbed(rows, even, np.zeros(n_classes, dtype=bool))
     worth = 0.5 * np.log(max(rows.counts.sum(), 2.0)) * n_rates
     explains_less = n_wrong(rows, even) < _LIKE * n_wrong(rows, fit)
-    return fit if fit.value - even.value > (0.0 if explains_less else worth) else even
+    fit = fit if fit.value - even.value > (0.0 if explains_less else worth) else even
+    anchored = max(anchored_fits(rows, fit.power), key=lambda each: each.value)
+    # A rate for each class, which the rows of the class tell.
+    worth = 0.5 * n_classes * np.log(max(rows.counts.sum() / n_classes, 2.0))
+    return anchored if anchored.value > fit.value + worth else fit
+
+
+def anchored_fits(rows: LabelRows, power: float) -> list[Fit]:
+    """Fits of the mean probabilities of the rows that are surest of each class, with fewer and more wrong labels.
+
+    Where classes overlap little, the probabilities of such rows are a row of T.
+    """
+    sure = _surest(rows)
+    wrong = np.where(np.eye(len(sure), dtype=bool), 0.0, sure / np.maximum(sure.sum(axis=1, keepdims=True), SMALLEST))
+    return [fitted_confusion(rows, with_diagonal(scale * wrong), power * NEXT_POWERS) for scale in _ANCHORED]
+
+
+def by_chance(n_classes: int) -> float:
+    """The gain in log-likelihood that a rate for each class has by chance in one of a hundred fits."""
+    return 0.5 * float(chi2.ppf(0.99, n_classes))
 
 
 def true_classes(rows: LabelRows, fit: Fit) -> np.ndarray:
