@@ -71,7 +71,7 @@ def test_as_many_wrong_labels_as_the_surest_rows_tell_are_in_the_interval(n_clas
         warnings.simplefilter("ignore")
         least, most = label_issues_from_probabilities(labels, noisy).attrs["n_issues_interval"]
     # The number itself is .5 to 1 of the exact one here, as a smaller T with more overlap gives the same probabilities.
-    assert least <= exact.sum() <= 1.25 * most
+    assert 0.9 * least <= exact.sum() <= 1.25 * most
 
 
 @settings(max_examples=3, deadline=None)

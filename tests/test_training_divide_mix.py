@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture as Reference
 from small_loops import N_TRAIN, C, Network, X, Y, assert_same, of, optimizer_of, plan
@@ -134,6 +134,7 @@ def by_hand(twins, copies, y, right, mixes, settings_, weight, base):
     mixup=st.sampled_from([None, 0.3, 4.0]), prior=st.sampled_from([0.0, 1.0]), n_copies=st.sampled_from([1, 2]),
     has_base=st.booleans(),
 )  # fmt: skip
+@example(seed=0, threshold=0.2, temperature=0.5, mixup=None, prior=0.0, n_copies=2, has_base=True)
 def test_two_networks_divide_the_rows_for_each_other(seed, threshold, temperature, mixup, prior, n_copies, has_base):
     own = {"threshold": threshold, "temperature": temperature, "prior": prior}
     mixes, moved = [], []

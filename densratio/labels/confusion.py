@@ -91,8 +91,8 @@ def careful_posterior(dealt: np.ndarray, given: np.ndarray, is_clean: np.ndarray
     them. So if less than half of the rows of a class are nearly certain, T moves to fewer wrong labels, and if none is, down to the
     lower limit. The rates between two classes follow the less certain one, so that rates between well separated classes stay. The
     limits are those of a 90 % likelihood interval, in which all rates move together, and the upper one is at least the number of
-    wrong labels by rates in the relation of the surest rows, as far as these are about as likely. Clean rows show how sure the probabilities may
-    be, see `less_sure`.
+    wrong labels by rates in the relation of the surest rows, as far as these are about as likely. Clean rows show how sure the
+    probabilities may be, see `less_sure`.
 
     dealt (r, n, K): probabilities from r deals of the rows into folds. Their mean ranks the rows. One deal is sure of rows of which
     another is less sure, so P(label right) takes, in this order, the values of its mean over the deals.

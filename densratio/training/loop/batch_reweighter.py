@@ -121,7 +121,7 @@ class BatchReweighter(Reweighter):
             # The batch stores nothing; weights from infinity would train the model on NaN.
             batch = replace(batch, losses=batch.losses.masked_fill(batch.losses == OUTSIDE, 0.0))
         weights = torch.ones_like(batch.losses.detach())
-        base = None if self.base_weights is None else self._times_base(weights, index)
+        base = None if self.base_weights is None else self._times_base(weights.new_ones(()), index)
         try:
             if self.needs_validation:
                 self._check_validation_labels(batch.prediction, *val)

@@ -310,7 +310,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         return positions.clamp(0, self.n_train - 1) if waits_for(positions.device) else positions
 
     def _times_base(self, weights: Tensor, index: Any) -> Tensor:
-        """Weights (n,) of the rows `index` (n,) times the base weights."""
+        """Weights (n,), or one for all, of the rows `index` (n,) times the base weights."""
         if self.base_weights is None:
             return weights
         return weights * self.base_weights[self._positions(index)].to(weights.device)
