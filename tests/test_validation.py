@@ -356,8 +356,8 @@ REFUSED = {
     "NaN in val": ((ones(2), ones(2, [(1, np.nan)]), [7, 5], [4, 8]), [r"in validation rows \[8\]", "1 of 2"]),
     "widths differ": ((ones(2)[:, None], torch.ones(10, 2), [1, 2]), ["train has 1 columns and val has 2"]),
     "three dimensions": ((torch.ones(2, 1, 1), ones(10), [1, 2]), [r"must be \(n,\) or \(n, d\)", r"\(2, 1, 1\)"]),
-    "no training row": ((ones(0), ones(10), torch.arange(0)), ["training", "n >= 1"]),
-    "no validation row": ((ones(2), ones(0), [1, 2], torch.arange(0)), ["validation", "n >= 1"]),
+    "no training row": ((ones(0), ones(10), torch.arange(0)), ["training batch has no rows"]),
+    "no validation row": ((ones(2), ones(0), [1, 2], torch.arange(0)), ["validation batch has no rows"]),
 }
 
 

@@ -80,7 +80,7 @@ def label_posterior(
     holds_noise: True if proba was learned from labels as given; False if it was learned from right ones, and is q up to a power.
     """
     rows = _rows(proba, given, is_clean, np.ones(len(given)) if counts is None else counts, holds_noise)
-    fit = _mostly_right(rows, likelier(rows))
+    fit = _mostly_right(rows, likelier(rows, anchored_fits(rows)))
     return LabelModel(rows.all_classes(true_classes(rows, fit)), fit.transition)
 
 
@@ -111,11 +111,12 @@ def careful_posterior(dealt: np.ndarray, given: np.ndarray, is_clean: np.ndarray
 
 def _careful(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> _Careful:
     rows = _rows(proba, given, is_clean, np.ones(len(given)), holds_noise=True)
-    likeliest = _mostly_right(rows, likelier(rows))
+    anchored = anchored_fits(rows)
+    likeliest = _mostly_right(rows, likelier(rows, anchored))
     least, most = (n_wrong(rows, _limit(rows, likeliest, scales, _LESS_LIKELY)) for scales in (_FEWER, _MORE))
     # All rates together go astray if their relations are off: then those of the surest rows reach further.
     plausible = likeliest.value - by_chance(rows.n_classes)
-    most = max([most, *(n_wrong(rows, each) for each in anchored_fits(rows, likeliest.power) if each.value > plausible)])
+    most = max([most, *(n_wrong(rows, each) for each in anchored if each.value > plausible)])
     unsure = np.maximum(0.0, 1.0 - _certain(rows, likeliest.q) / _MANY_CERTAIN)
     parts = np.maximum(unsure[:, None], unsure) / unsure.max() if unsure.any() else 1.0
     fit = _limit(rows, likeliest, _FEWER, _LESS_LIKELY * unsure.max(), parts)

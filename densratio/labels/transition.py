@@ -34,7 +34,7 @@ _DEVIATIONS = 2.0  # standard deviations from which a class has its own rate
 _FIRST_POWERS = np.geomspace(0.35, 4.0, 13)
 NEXT_POWERS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])
 _FACTORS = 1.3, 1.1, 1.04  # factors tried on a rate of wrong labels
-_ANCHORED = 0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.05, 1.1, 1.2, 1.35, 1.5  # times the wrong labels of the surest rows
+_ANCHORED = 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5  # multiples of the wrong labels of the surest rows
 
 
 class Fit(NamedTuple):
@@ -54,8 +54,11 @@ class _Round(NamedTuple):
     power: float
 
 
-def likelier(rows: LabelRows) -> Fit:
-    """The most likely T found: with own rates for classes that differ by more than chance, or one that treats all alike."""
+def likelier(rows: LabelRows, anchored: list[Fit]) -> Fit:
+    """The most likely T found: with own rates for classes that differ by more than chance, or one that treats all alike.
+
+    anchored: `anchored_fits`, of which the most likely one replaces these if it is better by what a rate for each class is worth.
+    """
     n_classes = rows.n_classes
     confusion, power = _expected(rows)
     transition, has_own, n_rates = _pooled(confusion)
@@ -66,19 +69,20 @@ def likelier(rows: LabelRows) -> Fit:
     worth = 0.5 * np.log(max(rows.counts.sum(), 2.0)) * n_rates
     explains_less = n_wrong(rows, even) < _LIKE * n_wrong(rows, fit)
     fit = fit if fit.value - even.value > (0.0 if explains_less else worth) else even
-    anchored = max(anchored_fits(rows, fit.power), key=lambda each: each.value)
-    # A rate for each class, which the rows of the class tell.
+    surest = max(anchored, key=lambda each: each.value)
+    # The rows of a class tell its rate.
     worth = 0.5 * n_classes * np.log(max(rows.counts.sum() / n_classes, 2.0))
-    return anchored if anchored.value > fit.value + worth else fit
+    return surest if surest.value > fit.value + worth else fit
 
 
-def anchored_fits(rows: LabelRows, power: float) -> list[Fit]:
+def anchored_fits(rows: LabelRows) -> list[Fit]:
     """Fits of the mean probabilities of the rows that are surest of each class, with fewer and more wrong labels.
 
     Where classes overlap little, the probabilities of such rows are a row of T.
     """
     sure = _surest(rows)
     wrong = np.where(np.eye(len(sure), dtype=bool), 0.0, sure / np.maximum(sure.sum(axis=1, keepdims=True), SMALLEST))
+    power = fitted_confusion(rows, with_diagonal(wrong), _FIRST_POWERS).power
     return [fitted_confusion(rows, with_diagonal(scale * wrong), power * NEXT_POWERS) for scale in _ANCHORED]
 
 
