@@ -65,8 +65,8 @@ class Samples(NamedTuple):
 
     def mapped(self, function: Callable[[Array], Array]) -> Samples:
         """The samples with function(rows) in place of the rows."""
-        mapped, zero = self._replace(source=function(self.source), target=function(self.target)), dense(0.0 * self.source[:1, :])
-        return mapped._replace(given_source=self.source, origin=function(zero))
+        source, target, origin = map(function, (self.source, self.target, dense(0.0 * self.source[:1, :])))
+        return self._replace(source=source, target=target, given_source=self.source, origin=origin)
 
     def of_each_source_row(self, values: Array) -> Array:
         """Values (n,) of all given source rows, from those of the rows that they were merged to."""
