@@ -69,7 +69,7 @@ def median_bandwidth(
     xp, n = namespace(distances), pooled.shape[0]
     # Copies of a row, equal up to rounding of its values, carry no information on the scale: they count as distance 0.
     size = distance(pooled, 0.0 * pooled[:1, :])[:, 0] * (_ROUNDING * eps(distances)) ** degree
-    apart = distances > size[:, None] + size[None, :] + _rounding(origin, distance)
+    apart = distances > size[:, None] + (size + _rounding(origin, distance))[None, :]
     flat = xp.reshape(xp.where(apart, distances, xp.zeros_like(distances)), (-1,))
     if source_weight is None and target_weight is None:
         n_apart = xp.sum(xp.astype(apart, xp.int64))

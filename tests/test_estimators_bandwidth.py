@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from densratio import KLIEP, KMM, LSIF, stack_domains
+from densratio import KLIEP, KMM, LSIF, SpectralRatio, stack_domains
 from densratio.datasets import make_gaussian_shift, make_heavy_tails, make_mixture_shift
 from densratio.features import Gaussian, Laplacian
 
@@ -57,3 +57,13 @@ def test_a_target_that_is_constant_up_to_rounding_is_constant_to_the_rules(estim
     assert np.ptp(expected) > 0.1
     found = estimator(gamma=gamma).fit(*stack_domains(source, rounded)).weights_
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("gamma", ["target_spread", "median"])
+def test_the_bandwidth_of_a_spectral_series_is_not_that_of_rounding(gamma):
+    """Most values are copies of one, which rounding sets apart; in the scaled column they are near 0, where it looks large."""
+    rng = np.random.default_rng(0)
+    exact = [1e6 + np.where(rng.random((n, 1)) < 0.95, 0.0, rng.normal(size=(n, 1))) for n in (200, 150)]
+    rounded = [np.where(rng.random(rows.shape) < 0.5, rows, np.nextafter(rows, np.inf)) for rows in exact]
+    widths = [SpectralRatio(gamma=gamma, n_components=3).fit(*stack_domains(*rows)).gamma_ for rows in (exact, rounded)]
+    assert widths[1] == pytest.approx(widths[0], rel=1e-8)

@@ -250,8 +250,9 @@ def test_a_training_step_that_leaves_the_weights_out_is_warned_of(lightning):
             return nn.functional.cross_entropy(self(x), y)
 
     module = Forgetful(network(), lightning.Reweighting(dynamic(), VAL_SET))
-    with pytest.warns(UserWarning, match=r"no batch came to reweighting.weighted_loss: let training_step return"):
+    with pytest.warns(UserWarning, match=r"no batch came to reweighting.weighted_loss: let training_step return") as told:
         lightning.fit(module, train_loader(), 1, quietly=False)
+    assert [warning.filename for warning in told if "trains without weights" in str(warning.message)] == [__file__]
     used = lightning.Module(network(), lightning.Reweighting(dynamic(), VAL_SET))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="The model trains without weights")

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 from joblib import delayed
 
-from .._arrays import Array, take_rows
+from .._arrays import Array, host_numbers, take_rows
 from .._blocks import over_rows, row_slices
 from .._progress import run_all
 from .._threads import few_threads
@@ -30,9 +30,15 @@ _GAMMAS = np.logspace(-1.5, 1.5, 9)
 
 
 def _gammas(ratio: SpectralRatio, samples: Samples) -> list[float]:
-    source, target = weighted_sides(samples)
-    width = float(Gaussian().bandwidth(source.rows, target.rows, source.weight, target.weight))
+    width = _width(samples, "median")
     return [float(width * factor) for factor in _GAMMAS] if min(samples.sizes) > 1 else [width]
+
+
+def _width(samples: Samples, gamma: Any) -> float:
+    """The bandwidth that a number or a rule gives."""
+    source, target = weighted_sides(samples)
+    origin = None if samples.origin is None else host_numbers(samples.origin)
+    return float(Gaussian(gamma=gamma).bandwidth(source.rows, target.rows, source.weight, target.weight, origin=origin))
 
 
 def _numbers(ratio: SpectralRatio, samples: Samples) -> list[int]:
@@ -44,10 +50,9 @@ def _scores(ratio: SpectralRatio, candidates: list[dict[str, Any]], samples: Sam
     """Scores with one task per bandwidth, whose features serve all numbers of components."""
     if len(candidates) == min(samples.sizes) == 1:
         return np.zeros((1, 1))
-    source, target = weighted_sides(samples)
     numbers = [_count(candidate.get("n_components", ratio.n_components)) for candidate in candidates]
     groups = by_gamma(ratio, candidates)
-    maps = [ratio._map(source, target, gamma) for gamma in groups]
+    maps = [ratio._map(samples, gamma) for gamma in groups]
     folds, members = folds_by(ratio.cv, samples), [[numbers[i] for i in places] for places in groups.values()]
     tasks = (delayed(_held_out_scores)(features, samples, folds, n) for features, n in zip(maps, members, strict=True))
     return in_order(groups, run_all(tasks, len(maps), "Search of SpectralRatio", ratio.n_jobs))
@@ -132,7 +137,7 @@ class SpectralRatio(RatioEstimator):
     def _fit(self, samples: Samples) -> Array:
         source, target = weighted_sides(samples)
         # The eigenfunctions are features(x) @ basis, basis (k, J).
-        self._features = features = self._map(source, target, self._chosen("gamma"))
+        self._features = features = self._map(samples, self._chosen("gamma"))
         eigenvalues, basis = _eigenbasis(_moments(features, source, features.n_columns).second)
         n_components = min(_count(self._chosen("n_components")), len(eigenvalues))
         eigenvalues, basis = eigenvalues[:n_components], basis[:, :n_components]
@@ -152,16 +157,15 @@ class SpectralRatio(RatioEstimator):
         ratio = over_rows(lambda part: features(part) @ self._coef, rows.astype(np.float64), features.n_columns)
         return np.clip(ratio, 0.0, self._most)
 
-    def _map(self, source: WeightedRows, target: WeightedRows, gamma: Any) -> Features:
+    def _map(self, samples: Samples, gamma: Any) -> Features:
         """The explicit map of the kernel that is exact on the centers, which are source rows."""
-        n = source.rows.shape[0]
+        n = samples.sizes[0]
         most = n if self.n_centers is None else check_count("n_centers", self.n_centers, more=" or None")
-        width = Gaussian(gamma=gamma).bandwidth(source.rows, target.rows, source.weight, target.weight)
         keep = np.arange(n)
         if most < n:
             keep = np.sort(np.random.default_rng(seed_of(self.random_state)).permutation(n)[:most])
-        centers = take_rows(source.rows, keep)
-        return Nystroem(gamma=float(width), n_centers=len(keep)).fit(centers, centers[:0], anchors="source")
+        centers = take_rows(host_numbers(samples.source), keep)
+        return Nystroem(gamma=_width(samples, gamma), n_centers=len(keep)).fit(centers, centers[:0], anchors="source")
 
 
 def _held_out_scores(features: Features, samples: Samples, folds: list[Fold], numbers: list[int]) -> np.ndarray:

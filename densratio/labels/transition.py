@@ -80,8 +80,8 @@ def anchored_fits(rows: LabelRows) -> list[Fit]:
 
     Where classes overlap little, the probabilities of such rows are a row of T.
     """
-    sure = _surest(rows)
-    wrong = np.where(np.eye(len(sure), dtype=bool), 0.0, sure / np.maximum(sure.sum(axis=1, keepdims=True), SMALLEST))
+    transition = _pooled(_surest(rows))[0]
+    wrong = np.where(np.eye(len(transition), dtype=bool), 0.0, transition)
     power = fitted_confusion(rows, with_diagonal(wrong), _FIRST_POWERS).power
     return [fitted_confusion(rows, with_diagonal(scale * wrong), power * NEXT_POWERS) for scale in _ANCHORED]
 

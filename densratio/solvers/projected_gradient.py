@@ -57,6 +57,9 @@ class ProjectedGradient(Solver):
         y = x + pull * (x - memory.last_coef)
         if problem.gradient_is_affine:
             grad_y = memory.grad + pull * (memory.grad - memory.last_grad)
+        elif memory.last_coef is x:
+            # The first step, often the only one, starts where the gradient is known.
+            grad_y = memory.grad
         else:
             # Outside of the feasible set the value may be undefined, as the logarithm of a negative ratio.
             y = xp.where(pull == 0.0, x, problem.project(y))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ..loop.data.indexed import Indexed
 from ..loop.reweighter import Reweighter, x_y_index
+from ..loop.told import warn
 from .state import LoopState
 from .validation import Collate
 
@@ -95,11 +95,9 @@ class Reweighting(Callback):
         """Raises the ValueError of a batch that could not be used, which comes late from a GPU; warns if none was weighted."""
         self.reweighter.check()
         if not self._is_used:
-            warnings.warn(
+            warn(
                 "The model trains without weights, as no batch came to reweighting.weighted_loss: let training_step return "
-                "reweighting.weighted_loss(self, batch).",
-                UserWarning,
-                stacklevel=2,
+                "reweighting.weighted_loss(self, batch)."
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -61,6 +61,8 @@ class SoftLabels(nn.Module):
         if self.kept is None:
             # Rows sum to 0 until their first visit.
             self.kept = p.new_zeros((n_train, p.shape[1]))
+        # A state that was loaded before the first batch is where the checkpoint was.
+        self.kept = self.kept.to(p.device)
         kept = self.kept[positions]
         return torch.where(kept.sum(dim=1, keepdim=True) > 0, self.ensemble * kept + (1.0 - self.ensemble) * p, p)
 

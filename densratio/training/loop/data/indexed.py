@@ -78,6 +78,6 @@ def endless(loader: Iterable[Any]) -> Iterator[Any]:
         if is_empty:
             raise ValueError(
                 f"endless goes over the loader again and again, and a {type(loader).__name__} gives its batches once: give the "
-                "DataLoader, endless(DataLoader(...)), or a list of batches."
+                "DataLoader, endless(DataLoader(...)), of rows that can be read again, or a list of batches."
             )
         is_first = False
