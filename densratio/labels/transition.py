@@ -34,6 +34,7 @@ _DEVIATIONS = 2.0  # standard deviations from which a class has its own rate
 _FIRST_POWERS = np.geomspace(0.35, 4.0, 13)
 NEXT_POWERS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])
 _FACTORS = 1.3, 1.1, 1.04  # factors tried on a rate of wrong labels
+_LARGEST = 8  # rates of a class that differ from its others
 _ANCHORED = 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5  # multiples of the wrong labels of the surest rows
 
 
@@ -80,8 +81,12 @@ def anchored_fits(rows: LabelRows) -> list[Fit]:
 
     Where classes overlap little, the probabilities of such rows are a row of T.
     """
-    transition = _pooled(_surest(rows))[0]
-    wrong = np.where(np.eye(len(transition), dtype=bool), 0.0, transition)
+    sure, off = _surest(rows), ~np.eye(rows.n_classes, dtype=bool)
+    wrong = np.where(off, sure / np.maximum(sure.sum(axis=1, keepdims=True), SMALLEST), 0.0)
+    # Few single rates: a product with each takes as long as one with all that are even.
+    is_large = wrong >= np.sort(wrong, axis=1)[:, -_LARGEST:][:, :1]
+    even = np.where(is_large, 0.0, wrong).sum(axis=1) / np.maximum((off & ~is_large).sum(axis=1), 1)
+    wrong = np.where(is_large | ~off, wrong, even[:, None])
     power = fitted_confusion(rows, with_diagonal(wrong), _FIRST_POWERS).power
     return [fitted_confusion(rows, with_diagonal(scale * wrong), power * NEXT_POWERS) for scale in _ANCHORED]
 
