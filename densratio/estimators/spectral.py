@@ -178,7 +178,8 @@ def _held_out_scores(features: Features, samples: Samples, folds: list[Fold], nu
         _, basis = _eigenbasis(kept[0].second)
         terms = basis * (kept[1].mean @ basis)[None, :]
         # As after a fit: in a gap of the source the series can be thousands of times larger than at its rows.
-        most = reduce(np.maximum, (part.max(axis=0) for _, part in _partial_sums(features, learned[0], terms)))
+        sums = (part.max(axis=0) for _, part in _partial_sums(features, learned[0], terms))
+        most = reduce(np.maximum, sums, np.zeros(terms.shape[1]))
         squares, ratios = (_partial_mean(features, part, terms, most, power) for part, power in zip(held_out, (2, 1), strict=True))
         scores[:, k] = (ratios - 0.5 * squares)[np.minimum(numbers, basis.shape[1]) - 1]
     return scores
