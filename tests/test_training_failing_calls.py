@@ -245,6 +245,36 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing_and_says_what_to_do(name
         assert_same(reweighter.state_dict(), before)
 
 
+def kind_of(reweighter):
+    """The method and its ratio: states of two kinds can have the same entries."""
+    return type(reweighter).__name__, *([type(reweighter.ratio).__name__] if hasattr(reweighter, "ratio") else [])
+
+
+def shapes(state):
+    return {key: getattr(value, "shape", None) for key, value in state.items()}
+
+
+def test_the_state_of_another_method_is_refused_by_its_name():
+    fresh = [run_of(name, 0)[0] for name in METHODS]
+    states = [stored(method.state_dict()) for method in fresh]
+    others = [(i, j) for i, own in enumerate(fresh) for j, other in enumerate(fresh) if kind_of(own) != kind_of(other)]
+    alike = [(i, j) for i, j in others if shapes(states[i]) == shapes(states[j])]
+    assert alike
+    for i, j in alike + [(i, j) for i, j in others if j == i + 1]:
+        with pytest.raises(RuntimeError, match=rf"nothing was loaded.*It is of {' of '.join(kind_of(fresh[j]))}, and"):
+            fresh[i].load_state_dict(states[j])
+        assert_same(fresh[i].state_dict(), states[i])
+
+
+@every_method
+def test_a_state_that_does_not_name_its_method_is_loaded(name):
+    own, other = run_of(name, 2)[0], run_of(name, 0)[0]
+    state = stored(own.state_dict())
+    del state["_extra_state"]["method"]
+    other.load_state_dict(state)
+    assert_same(other.state_dict(), own.state_dict())
+
+
 @every_method
 def test_a_checkpoint_with_an_entry_of_another_shape_changes_nothing(name):
     reweighter, _, _ = run_of(name, 4)
@@ -261,10 +291,12 @@ def test_a_checkpoint_of_another_method_or_size_names_what_to_make():
     state = MWNet(N_TRAIN).state_dict()
     with pytest.raises(RuntimeError, match="the same class, sizes and parameters"):
         L2R(N_TRAIN).load_state_dict(state)
+    unnamed = L2R(N_TRAIN).state_dict()
+    del unnamed["_extra_state"]["method"]
     with pytest.raises(RuntimeError, match="It lacks 'network_optimizer', which MWNet saves"):
-        MWNet(N_TRAIN).load_state_dict(L2R(N_TRAIN).state_dict())
+        MWNet(N_TRAIN).load_state_dict(unnamed)
     with pytest.raises(RuntimeError, match="It lacks 'too_small_', which DynamicReweighter saves"):
-        DynamicReweighter("kmm", N_TRAIN, 5).load_state_dict(L2R(N_TRAIN).state_dict())
+        DynamicReweighter("kmm", N_TRAIN, 5).load_state_dict(unnamed)
     with pytest.raises(RuntimeError, match=rf"MWNet of {N_TRAIN + 1} training rows(?s:.*)\b{N_TRAIN}\b"):
         MWNet(N_TRAIN + 1).load_state_dict(state)
 

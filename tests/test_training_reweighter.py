@@ -294,11 +294,6 @@ def test_a_state_of_another_number_of_validation_rows_is_refused_with_both_sizes
         other.load_state_dict(warm(name).state_dict())
 
 
-def test_a_state_of_another_method_is_refused_by_the_name_of_its_bank():
-    with pytest.raises(RuntimeError, match=r"Unexpected key.*coef_"):
-        new("kmm").load_state_dict(warm("kliep").state_dict())
-
-
 # ---------------------------------------------------------------- names
 
 

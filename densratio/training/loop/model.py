@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -21,6 +21,7 @@ __all__ = [
     "eager",
     "is_compiled",
     "last_linear",
+    "single_precision",
     "uncompiled",
     "unwrapped",
     "warn_unless_training",
@@ -44,6 +45,12 @@ class eager(Generic[P, R]):  # noqa: N801  # a decorator
         if torch.compiler.is_compiling():
             method = torch.compiler.disable(method)
         return method.__get__(owner, kind)
+
+
+def single_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Inside it the loop's autocast is off."""
+    is_on = device.type != "meta" and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if is_on else nullcontext()
 
 
 class Adapter(nn.Module, ABC):

@@ -156,12 +156,16 @@ class Reweighter(nn.Module, Joinable, ABC):
         return losses
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The attributes `saved`, for state_dict."""
+        """The name of the method and the attributes `saved`, for state_dict."""
         parts = {name: getattr(self, name) for name in self.saved}
-        return {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in parts.items()}
+        own = {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in parts.items()}
+        return {"method": self._method, **own}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Load the attributes `saved` of a state_dict."""
+        """Load the attributes `saved` of a state_dict. Raises ValueError if it lacks one, or is of another method."""
+        # The entries of two methods can have the same names and sizes. States of version 0.2 don't name their method.
+        if (method := state.get("method", self._method)) != self._method:
+            raise ValueError(f"It is of {method}, and this is {self._method}.")
         if missing := [name for name in self.saved if name not in state]:
             raise ValueError(f"It lacks {', '.join(map(repr, missing))}, which {type(self).__name__} saves.")
         for name in self.saved:
@@ -184,6 +188,11 @@ class Reweighter(nn.Module, Joinable, ABC):
         )
         with all_or_nothing(self, message):
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    @property
+    def _method(self) -> str:
+        """What a state is of."""
+        return type(self).__name__
 
     @property
     def _may_capture(self) -> bool:

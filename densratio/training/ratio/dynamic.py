@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from ..._validation import check_count, check_number
 from ...estimators import IN_LOOPS, DensityRatio
-from ..loop.model import eager
+from ..loop.model import eager, single_precision
 from ..loop.ranks import errors_of_all_ranks, finished, mean_of_rows
 from ..loop.reweighter import Reweighter
 from ..loop.row_batch import positions_of
@@ -191,7 +190,7 @@ class DynamicReweighter(Reweighter):
         Raises ValueError, before any stored entry changes, for non-finite input, lengths that differ, or an index out of range.
         """
         self.late_errors.raise_if_seen()
-        with _single_precision(self.weights_.device):
+        with single_precision(self.weights_.device):
             given = Given(train, val, index, val_index, y, y_val, losses)
             take = self._replayed if self._is_capturable(given) else self._take
             positions, self._last_weights = take(given, 1.0 + self.epoch)
@@ -306,7 +305,7 @@ class DynamicReweighter(Reweighter):
             self.agreement.record(weights, LastLayer(slope, entry), LastLayer(val_slope, val_entry))
 
         tensors = *self._last_weights, *train, *val
-        with _single_precision(self.weights_.device):
+        with single_precision(self.weights_.device):
             if self._may_capture:
                 self._captured(self.agreement, record, tensors)
             else:
@@ -384,6 +383,10 @@ class DynamicReweighter(Reweighter):
         return weights
 
     @property
+    def _method(self) -> str:
+        return f"{super()._method} of {type(self.ratio).__name__}"
+
+    @property
     def _steps(self) -> list[StoredStep]:
         return list(self.steps)  # type: ignore[arg-type]
 
@@ -392,9 +395,3 @@ def _make_classes(reweighter: DynamicReweighter, stored: dict[str, Tensor]) -> N
     # A resumed run knows the classes given with earlier batches before its own first batch.
     if reweighter._meets_classes:
         as_stored(reweighter, "classes", stored, reweighter._unknown_classes)
-
-
-def _single_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Inside it the loop's autocast is off."""
-    is_on = device.type != "meta" and torch.is_autocast_enabled(device.type)
-    return torch.autocast(device.type, enabled=False) if is_on else nullcontext()
