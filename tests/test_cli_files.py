@@ -48,6 +48,7 @@ WRITERS = {
     "t.arrow": streamed,
     "t.json": lambda frame, path: frame.to_json(path, orient="records", double_precision=15),
     "columns.json": lambda frame, path: frame.to_json(path, double_precision=15),
+    "split.json": lambda frame, path: frame.to_json(path, orient="split", double_precision=15),
     "t.jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True, double_precision=15),
 }
 
@@ -97,6 +98,8 @@ DAMAGED = {
     "t.json": (b'{"age": 1}', "is not a JSON table: it needs a list of objects"),
     "x.json": (b"[1, 2]", "is not a JSON table: it needs a list of objects"),
     "y.json": (b"age,income", "is not a JSON table: it needs a list of objects"),
+    "within.json": (b'{"n": 1, "rows": [{"age": 1}]}', "has its rows within 'rows': save that list of objects alone"),
+    "short.json": (b'{"columns": ["a", "b"], "data": [[1]]}', "is not a JSON table: it needs a list of objects"),
     "deep.json": (b"[" * 100_000, "is not a JSON table: it needs a list of objects"),
     "deep.jsonl": (b"[" * 100_000, "line 1 is no object"),
     "z.json": (b"[]", "is empty: a table needs columns"),

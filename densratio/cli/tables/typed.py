@@ -89,25 +89,36 @@ class ArrowTable(FrameTable):
 
 
 class JsonTable(FrameTable):
-    """A JSON file: a list of objects, one for each row, or an object of columns, as pandas writes it."""
+    """A JSON file: a list of objects, one for each row, or an object of columns or of "columns" and "data", as pandas writes it."""
 
     has_dates = False
 
     def _loaded(self) -> Any:
         from pandas import DataFrame
 
-        text = self._text()
+        text, within = self._text(), None
         try:
             found = json.loads(text)
+            if isinstance(found, dict) and {"columns", "data"} <= found.keys():
+                found = [dict(zip(found["columns"], row, strict=True)) for row in found["data"]]
+            within = _rows_within(found)
             columns = found.values() if isinstance(found, dict) else found
             frame = self._counted(DataFrame(found)) if all(isinstance(one, list | dict) for one in columns) else None
         except (ValueError, TypeError, AttributeError, RecursionError):
             frame = None
+        if within is not None:
+            raise ValueError(f"{self.path} has its rows within {within!r}: save that list of objects alone.")
         if frame is None:
             raise ValueError(
                 f'{self.path} is not a JSON table: it needs a list of objects, such as [{{"age": 31}}, {{"age": 45}}].'
             )
         return frame
+
+
+def _rows_within(found: Any) -> str | None:
+    """The name of a list of objects in an object, which are rows and no column."""
+    lists = [name for name, part in found.items() if part and isinstance(part, list)] if isinstance(found, dict) else []
+    return next((name for name in lists if all(isinstance(row, dict) for row in found[name])), None)
 
 
 class JsonLinesTable(FrameTable):
