@@ -93,6 +93,7 @@ def test_samples_that_do_not_overlap_are_called_so():
         (9, {"confidence": 1.0}, "confidence must be"),
         (9, {"ratio": KMM}, "ratio must be a density ratio"),
         (9, {"ratio": "kmm"}, "ratio must be a density ratio"),
+        (9, {"ratio": "kl"}, r"got 'kl'\. The divergence is chosen by its name: kind='kl'\."),
         (9, {"ratio": lambda x: np.zeros(len(x))}, "The ratio is 0 at 9 of 9 target rows"),
         (1, {"ratio": LOGISTIC}, "at least two rows of each domain"),
     ],

@@ -179,7 +179,10 @@ def _unfitted(ratio: Any) -> Any:
     if ratio is None:
         return Discriminator()
     if isinstance(ratio, type) or not all(hasattr(ratio, name) for name in ("fit", "transform", "get_params")):
-        raise ValueError(f"ratio must be a density ratio, such as KMM(), or a function from rows to ratios; got {shown(ratio)}.")
+        of_kind = f" The divergence is chosen by its name: kind={ratio!r}." if isinstance(ratio, str) and ratio in _BOUNDS else ""
+        raise ValueError(
+            f"ratio must be a density ratio, such as KMM(), or a function from rows to ratios; got {shown(ratio)}.{of_kind}"
+        )
     return as_chosen(ratio)
 
 
