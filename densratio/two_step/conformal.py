@@ -21,7 +21,7 @@ from .._estimator import unchanged_on_error
 from .._validation import check_number, seed_of
 from ..diagnostics.columns import rows_at
 from .weighted_quantile import needed, row_quantiles, score_quantiles, weight_below
-from .weights import as_rows, ratio_at, row_weights
+from .weights import as_rows, check_ratio, ratio_at, row_weights
 from .with_ratio import WithRatio, first_of
 
 __all__ = ["WeightedConformal"]
@@ -159,6 +159,7 @@ class WeightedConformal(WithRatio):
         return self.estimators_[0]
 
     def _check(self) -> None:
+        check_ratio(self.ratio)
         check_number("confidence", self.confidence, "(0, 1)", ", such as 0.95")
         if self.method not in ("split", "cross"):
             raise ValueError(f'method must be "split" or "cross"; got {self.method!r}.')
