@@ -337,7 +337,7 @@ def test_text_is_no_label_of_a_regressor():
 
 def test_a_ratio_that_is_not_fitted_or_sees_no_overlap_is_refused():
     X, y, _ = table()
-    with pytest.raises(ValueError, match="ratio must be a fitted density ratio, or a callable .*; got Ridge"):
+    with pytest.raises(ValueError, match=r"ratio must be a fitted density ratio, or a callable .*; got Ridge"):
         WeightedConformal(KLIEP(), Ridge()).fit(X, y)
     with pytest.raises(NotFittedError, match="The ratio KLIEP is not fitted"):
         WeightedConformal(Ridge(), KLIEP()).fit(X, y)
