@@ -23,7 +23,8 @@ __all__ = ["default_model", "default_threads", "has_torch", "makes_networks", "t
 _TRIAL, _TRIAL_FOLDS = 8000, 3  # rows of the comparison (on 4000, trees can still seem better than networks), and its folds
 _RIDGES = 0.1, 0.001  # C of logistic regressions, for few columns and for embeddings
 _FEW_IMAGES = 5000
-_FEW_ROWS = 2000  # rows up to which a forest is tried: boosted trees and networks learn more of the noise in few rows
+# Rows for which a forest is tried: boosted trees and networks learn more of the noise in few rows; of fewer it is best by luck.
+_FEW_ROWS = range(100, 2001)
 _SMALL_IMAGE = 256  # pixels times channels up to which an image can be a row of a table
 _ERRORS = 2.0  # standard errors
 _MARGIN = 0.03  # by which others must predict better than networks, which gain most from more rows
@@ -76,7 +77,7 @@ def _small_models(n_rows: int, seed: int) -> list[Any]:
     trees = [
         HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=n, early_stopping=False, random_state=seed) for n in (31, 4)
     ]
-    forest = [RandomForestClassifier(200, min_samples_leaf=3, random_state=seed)] if n_rows <= _FEW_ROWS else []
+    forest = [RandomForestClassifier(200, min_samples_leaf=3, random_state=seed)] if n_rows in _FEW_ROWS else []
     return [*trees, *forest, *(make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=200)) for C in _RIDGES)]
 
 

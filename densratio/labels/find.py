@@ -80,7 +80,7 @@ def find_label_issues(
     model : scikit-learn classifier with predict_proba, for numbers a regressor, or a function (n_features or shape, n_classes) ->
         nn.Module that sees rows (d,) or images (c, h, w) as they are. One of a kernel or distance matrix, as with
         SVC(kernel="precomputed"), has X (n, n). None: whichever predicts best of a perceptron, on columns with one unit or scaled
-        each, boosted trees, large or small, logistic regression, and a forest up to 2,000 rows; for numbers boosted trees; for
+        each, boosted trees, large or small, logistic regression, and a forest for 100 to 2,000 rows; for numbers boosted trees; for
         images convolutions, trained on images moved by a few pixels, and mirrored if that helps, or a perceptron.
     encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model; columns of sentences, and texts
         (n,), become the 100 main directions of their TF-IDF weights; nothing for a pipeline that begins with a column transformer,
