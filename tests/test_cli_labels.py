@@ -164,6 +164,20 @@ def test_unexpected_labels_are_told_where_they_are_far_more_than_the_listed_ones
     assert told and int(told[1]) > 1.5 * pd.read_csv(out).is_issue.sum()
 
 
+def test_classes_that_differ_in_case_and_days_without_a_time_are_told_without_code(tmp_path, few_steps):
+    days = np.datetime64("2024-05-01") + np.arange(60) % 30
+    target = np.where(np.arange(60) == 7, 40.0, np.arange(60) % 30 + 0.5)
+    pd.DataFrame({"x": np.arange(60) % 7, "day": days.astype(str), "y": ["Yes", "yes", "no"] * 20}).to_csv(
+        tmp_path / "a.csv", index=False
+    )
+    pd.DataFrame({"x": np.arange(60) % 30 / 7, "day": days.astype(str), "y": target}).to_csv(tmp_path / "b.csv", index=False)
+    said = call("labels", tmp_path / "a.csv", "--label", "y", "--out", tmp_path / "a.out.csv").output
+    assert "If they are one class, make them equal in the file." in " ".join(said.split())
+    page = tmp_path / "b.html"
+    call("labels", tmp_path / "b.csv", "--label", "y", "--out", tmp_path / "b.out.csv", "--report", page)
+    assert "day: 2024-05-" in page.read_text() and "00:00:00" not in page.read_text()
+
+
 def test_a_classifier_is_trained_and_measured(files):
     result = call("train", files / "wrong.csv", "--label", "kind", "--test", files / "right.csv", "--epochs", "20")
     assert result.exit_code == 0, result.output

@@ -143,6 +143,7 @@ WRONG = [
     (([0, 1], [0]), {}, "2 rows and 1 labels"),
     (([0, 1], [0, None]), {}, "checked labels must hold a label for each row"),
     (([0, 1], ["a", "b"]), {}, "labels have none of them"),
+    (pd.DataFrame({"at": [0], "y": [1]}), {}, r"pass two of its columns \['at', 'y'\]"),
     (([0], [1]), {"kind": "numbers"}, "these labels are numbers"),
 ]
 

@@ -147,6 +147,9 @@ def test_clean_rows_are_numbers_or_a_second_sample_and_are_never_doubted():
     rest = np.setdiff1d(np.arange(len(y)), numbers)
     second = NoisyLabelClassifier(**QUICK).fit(X[rest], y[rest], clean=(X[numbers], right[numbers]))
     assert np.allclose(second.predict_proba(X), model.predict_proba(X)) and len(second.weights_) == len(rest)
+    rows, clean = pd.DataFrame(X[rest], columns=list("abc")), pd.DataFrame(X[numbers], columns=list("abc"))
+    by_name = NoisyLabelClassifier(**QUICK).fit(rows, y[rest], clean=(clean[list("cab")], right[numbers]))
+    assert (by_name.predict_proba(rows) == second.predict_proba(X[rest])).all()
 
 
 @pytest.mark.parametrize(

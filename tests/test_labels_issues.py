@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
+from sklearn.svm import SVC
 from torch.utils.data import TensorDataset
 
 from densratio import NoisyLabelClassifier, find_label_issues, label_issues_from_probabilities
@@ -331,6 +332,7 @@ def test_a_class_of_one_group_counts_as_right():
 
 ROWS = np.random.default_rng(0).normal(size=(20, 2))
 TWO = np.repeat([0, 1], 10)
+FRAME = pd.DataFrame(ROWS, columns=["a", "b"])
 BAD = {
     "one class": (lambda: find_label_issues(ROWS, np.zeros(20, int)), "one class alone"),
     "missing": (lambda: find_label_issues(ROWS, [None, *TWO[1:]]), "first is row 0"),
@@ -379,7 +381,17 @@ BAD = {
     "sums": (lambda: label_issues_from_probabilities(TWO, np.ones((20, 2))), "sum to 1"),
     "second deal": (
         lambda: label_issues_from_probabilities(TWO, [np.full((20, 2), 0.5), np.full((20, 2), [0.5, 0.6])]),
-        "row 0 does not, nor 19 others",
+        "20 rows do not, the first is row 0",
+    ),
+    "zeros and ones": (lambda: label_issues_from_probabilities(TWO, np.eye(2)[TWO], clean=TWO), "pass a mask, np.asarray"),
+    "no mask": (lambda: NoisyLabelClassifier().fit(ROWS, TWO, clean=TWO), "clean holds 20 zeros and ones"),
+    "one-hot": (lambda: label_issues_from_probabilities(np.eye(2)[TWO], np.eye(2)[TWO]), r"become labels by y.argmax\(axis=1\)"),
+    "a frame": (lambda: label_issues_from_probabilities(pd.DataFrame(TWO), np.eye(2)[TWO]), r"is y.iloc\[:, 0\]"),
+    "a vote": (lambda: find_label_issues(ROWS, TWO, model=SVC()), r"CalibratedClassifierCV\(SVC\(\)\)"),
+    "fewer labels": (lambda: label_issues_from_probabilities(TWO[:-1], np.eye(2)[TWO]), r"got shape \(20, 2\)\.$"),
+    "infinite": (
+        lambda: find_label_issues(FRAME, TWO, clean=(FRAME.assign(b=np.inf), TWO), model=LogisticRegression()),
+        "Column 'b' of the table clean is infinite in row 0",
     ),
     "no deal": (lambda: label_issues_from_probabilities(TWO, np.empty((0, 20, 2))), r"several of these; got shape \(0, 20, 2\)"),
 }  # fmt: skip
@@ -403,6 +415,38 @@ def test_columns_of_probabilities_that_are_named_after_the_classes_may_have_any_
             for columns in (made(dict(zip("cab", proba.T, strict=True))), proba[:, [1, 2, 0]])
         )
     pd.testing.assert_frame_equal(found, expected)
+
+
+@settings(max_examples=20)
+@given(order=st.permutations(range(4)), seed=st.integers(0, 99))
+def test_columns_of_probabilities_in_the_order_of_other_classes_are_told_at_the_line_of_the_call(order, seed):
+    noisy, _, labels, _, _ = drawn(300, 4, 0.1, seed)
+    kept = np.arange(4) == np.array(order)
+    frames = (labels, noisy[:, order]), ([labels.tolist()], [noisy[:, order]])
+    for call in frames:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            label_issues_from_probabilities(*call)
+        told = [each for each in caught if "likeliest class is the given label" in str(each.message)]
+        # Where two classes keep their columns, chance decides.
+        assert kept.sum() == 2 or len(told) == (kept.sum() < 2)
+        assert all(each.filename == __file__ for each in caught)
+        assert all(f"stood for the classes {list(order)}, not [0, 1, 2, 3]" in str(each.message) for each in told)
+
+
+def test_probabilities_may_be_rounded_below_0():
+    noisy, _, labels, _, _ = drawn(300, 3, 0.1, 0)
+    rounded = np.where(noisy < 1e-12, -1e-12, noisy)
+    pd.testing.assert_frame_equal(*(label_issues_from_probabilities(labels, each) for each in (np.maximum(rounded, 0.0), rounded)))
+    with pytest.raises(ValueError, match="1 rows do not"):
+        label_issues_from_probabilities(labels, np.vstack([noisy[1:], [[-1e-3, 1e-3, 1.0]]]))
+
+
+def test_warnings_about_columns_of_labels_point_to_the_call():
+    X, labels = np.random.default_rng(0).normal(size=(60, 2)), np.random.default_rng(1).integers(2, size=(60, 2))
+    with pytest.warns(UserWarning, match="labels can be wrong") as told:
+        find_label_issues(X, labels, model=GaussianNB(), n_repeats=1)
+    assert {each.filename for each in told} == {__file__}
 
 
 def test_classes_that_differ_in_case_or_spaces_are_told():

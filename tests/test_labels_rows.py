@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_wine
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import pairwise_distances
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -151,6 +152,72 @@ def test_a_frame_of_any_library_does_at_predict_what_it_does_at_fit(fitted, quic
         pd.testing.assert_frame_equal(frames[0], other)
     with pytest.raises(ValueError, match=r"feature names|no column 'b'"):
         models[0].predict(pa.table({"a": [1.0]}))
+
+
+class LooksLikeAClassifier:
+    """A classifier of another library: no tags, no parameters."""
+
+    def fit(self, X, y):
+        self.inner = LogisticRegression().fit(X, y)
+        self.classes_ = self.inner.classes_
+        return self
+
+    def predict_proba(self, X):
+        return self.inner.predict_proba(X)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_model_of_another_library_is_what_it_wraps(alone):
+    draw = np.random.default_rng(0)
+    labels = np.r_[0, np.ones(59, dtype=int)] if alone else draw.integers(2, size=60)
+    X = draw.normal(size=(60, 2)) + labels[:, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found, expected = (
+            find_label_issues(X, labels, model=model, n_repeats=1) for model in (LooksLikeAClassifier(), LogisticRegression())
+        )
+    pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize("ids", [np.arange(40), np.arange(100, 140), np.arange(200, 240)])
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame, pa.table], ids=["pandas", "polars", "Arrow"])
+def test_row_numbers_beside_a_clean_table_are_left_out(library, ids):
+    draw = np.random.default_rng(0)
+    labels = np.sort(draw.integers(2, size=200))
+    values = draw.normal(size=200) + 2.0 * labels
+    own, clean = {"x": values}, {"x": values[::5]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = find_label_issues(
+            library(own), labels, clean=(library(clean), labels[::5]), model=LogisticRegression(), n_repeats=1
+        )
+    with pytest.warns(UserWarning, match="Column 'id' counts up"):
+        found = find_label_issues(
+            library({"id": np.arange(200), **own}),
+            labels,
+            clean=[library({**clean, "id": ids}), labels[::5]],
+            model=LogisticRegression(),
+            n_repeats=1,
+        )
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_a_forest_is_tried_on_few_rows_with_many_labels_of_the_next_class():
+    X, true = load_wine(return_X_y=True)
+    is_wrong = np.random.default_rng(0).random(len(true)) < 0.4
+    found = find_label_issues(X, np.where(is_wrong, (true + 1) % 3, true), n_repeats=2)
+    assert roc_auc_score(is_wrong[found.row], found.score) > 0.95  # without it 0.86
+
+
+def test_a_linear_network_of_few_rows_leaves_its_start():
+    draw = np.random.default_rng(0)
+    true = draw.integers(2, size=400)
+    X, is_wrong = 4.0 * true[:, None] + draw.normal(size=(400, 2)), draw.random(400) < 0.1
+    given_labels = np.where(is_wrong, 1 - true, true)
+    found = find_label_issues(X, given_labels, model=torch.nn.Linear, n_repeats=1)
+    assert abs(found.attrs["n_issues"] - is_wrong.sum()) <= 3
+    model = NoisyLabelClassifier(model=torch.nn.Linear).fit(X, given_labels)
+    assert np.log(model.predict_proba(X).max(axis=1)).mean() > np.log(0.8)
 
 
 @pytest.mark.parametrize("words", [["good"], ["a", "b"], ["1 2", "3 4"], ["-", "+ -"]])

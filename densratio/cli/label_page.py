@@ -77,7 +77,9 @@ def _words_of(given: Labeled, are_classes: bool) -> Callable[[Any], str]:
 
     def words(row: Any) -> str:
         values = given.rows.iloc[row.row]
-        texts = [f"{name}: {shorten(str(text), _LONGEST)}" for name, text in values[worded].dropna().items()]
+        texts = [
+            f"{name}: {shorten(str(text).removesuffix(' 00:00:00'), _LONGEST)}" for name, text in values[worded].dropna().items()
+        ]
         return _text("; ".join([*texts, *(rivals.against(row) if are_classes else _beside(values[numbers]))]))
 
     return words

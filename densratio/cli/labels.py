@@ -21,7 +21,8 @@ _COUNTS = {"cv": "--folds", "n_repeats": "--repeats"}
 _OPTIONS = {"checked=(rows, right_labels)": "--checked right.csv", "n_jobs=2": "--jobs 2", "kind must be": "--kind must be"}
 _OPTIONS |= {'device="cuda"': "--device cuda", " or a quicker model=": ""}
 _OPTIONS |= {"checked is for classes": "--checked is for classes", "pass row numbers or a mask": "leave it out"}
-_OPTIONS |= {"clean with rows of its own": "--clean", ", as by [label.strip().lower() for label in labels]": " in the file"}
+_OPTIONS |= {"clean with rows of its own": "--clean"}
+_OPTIONS |= {', as by [" ".join(unicodedata.normalize("NFKC", label).split()).lower() for label in labels]': " in the file"}
 _OPTIONS |= {f"{name} must be an int": f"{option} must be a whole number" for name, option in _COUNTS.items()}
 
 

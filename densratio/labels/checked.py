@@ -9,6 +9,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from .._arrays import to_host
+from .._columns import is_frame
+from ..tables.reading import column_names
 from .given import label_array
 
 __all__ = ["Checked", "checked_rows", "recalibrated"]
@@ -35,6 +37,11 @@ def checked_rows(checked: Any, given: np.ndarray) -> Checked | None:
     if checked is None:
         return None
     n_rows = len(given)
+    if is_frame(checked):
+        names = column_names(checked)
+        raise ValueError(
+            f"checked is a table: pass two of its columns {names[:10]}, (checked[row numbers], checked[right labels])."
+        )
     if hasattr(checked, "items"):
         pairs = list(checked.items())
         checked = [row for row, _ in pairs], [label for _, label in pairs]

@@ -178,7 +178,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         return Rows(x, codes.astype(np.int64), weight, is_clean), len(labels), is_clean[: len(labels)]
 
     def _with_second(self, clean: Any, x: Any, codes: Any, weight: Any, is_clean: Any) -> tuple[Any, Any, Any, Any]:
-        x_clean = self._numbers(clean[0], reset=False)
+        x_clean = self._numbers(self._in_order(clean[0]), reset=False)
         labels = _labels(clean[1], len(x_clean), "the labels of clean")
         unknown = sorted({str(label) for label in np.setdiff1d(labels, self.classes_)})
         if unknown:
@@ -188,6 +188,13 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         n = len(labels)
         both = np.concatenate([x, x_clean]), np.concatenate([codes, np.searchsorted(self.classes_, labels)])
         return *both, np.concatenate([weight, np.ones(n)]), np.concatenate([is_clean, np.ones(n, dtype=bool)])
+
+    def _in_order(self, X: Any) -> Any:
+        """A frame with the columns in the order of the fit, if it has the same ones; other rows unchanged."""
+        names = list(getattr(self, "feature_names_in_", []))
+        if not is_frame(X) or sorted(map(str, names)) != sorted(map(str, column_names(X))):
+            return X
+        return X.select(names) if hasattr(X, "select") else X[names]
 
     def _numbers(self, X: Any, *, reset: bool, has_gaps: bool = False) -> np.ndarray:
         """X as float64 (n, d) or (n, c, ...), by an encoder if it needs one. has_gaps: NaN in rows (n, d) stays."""

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -23,6 +23,8 @@ __all__ = ["default_model", "default_threads", "has_torch", "makes_networks", "t
 _TRIAL, _TRIAL_FOLDS = 8000, 3  # rows of the comparison (on 4000, trees can still seem better than networks), and its folds
 _RIDGES = 0.1, 0.001  # C of logistic regressions, for few columns and for embeddings
 _FEW_IMAGES = 5000
+# Rows for which a forest is tried: boosted trees and networks learn more of the noise in few rows; of fewer it is best by luck.
+_FEW_ROWS = range(100, 2001)
 _SMALL_IMAGE = 256  # pixels times channels up to which an image can be a row of a table
 _ERRORS = 2.0  # standard errors
 _MARGIN = 0.03  # by which others must predict better than networks, which gain most from more rows
@@ -36,7 +38,7 @@ def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.nda
     if rows.ndim == 4:
         networks, others = _image_models(rows, seed, device)
     else:
-        networks, others = _networks(len(rows), seed, device), _small_models(seed)
+        networks, others = _networks(len(rows), seed, device), _small_models(len(rows), seed)
     models = [*networks, *others]
     some = np.random.default_rng(seed).permutation(len(rows))[:_TRIAL]
     if np.bincount(given[some]).max() < _TRIAL_FOLDS:
@@ -70,12 +72,13 @@ def default_threads(model: Any, rows: np.ndarray) -> AbstractContextManager[None
     return nullcontext() if is_convolution else threads_for(len(rows), rows[0].size)
 
 
-def _small_models(seed: int) -> list[Any]:
-    """Trees, and models that learn little noise from few rows, or from many or uninformative columns."""
+def _small_models(n_rows: int, seed: int) -> list[Any]:
+    """Trees, for few rows a forest, and models that learn little noise from few rows, or from many or uninformative columns."""
     trees = [
         HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=n, early_stopping=False, random_state=seed) for n in (31, 4)
     ]
-    return [*trees, *(make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=200)) for C in _RIDGES)]
+    forest = [RandomForestClassifier(200, min_samples_leaf=3, random_state=seed)] if n_rows in _FEW_ROWS else []
+    return [*trees, *forest, *(make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=200)) for C in _RIDGES)]
 
 
 def _image_models(images: np.ndarray, seed: int, device: str) -> tuple[list[Any], list[Any]]:
@@ -88,7 +91,7 @@ def _image_models(images: np.ndarray, seed: int, device: str) -> tuple[list[Any]
     convolutions.append(network(**drawn))  # without normalization, for few or small images
     of_pixels = [network(one_unit=True, **drawn)]
     if images[0].size <= _SMALL_IMAGE:
-        of_pixels += _small_models(seed)
+        of_pixels += _small_models(len(images), seed)
     return convolutions, [make_pipeline(FunctionTransformer(_pixels), model) for model in of_pixels]
 
 

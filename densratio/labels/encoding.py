@@ -40,14 +40,14 @@ _WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # least mean words and share of di
 class FrameEncoder:
     """Turn a table into numbers: free text by the main directions of its TF-IDF weights, other columns by `TableEncoder`."""
 
-    def fit(self, X: Any) -> FrameEncoder:
-        """Learn from a frame or an array (n, d)."""
+    def fit(self, X: Any, n_own: int | None = None) -> FrameEncoder:
+        """Learn from a frame or an array (n, d), of which the rows after the first n_own are from a second table."""
         names = column_names(X)
         if not names:
             raise ValueError("X has no columns: it needs at least one that tells rows apart.")
         self.texts = {name: _text_pipeline(texts) for name in names if (texts := free_text(_column(X, name))) is not None}
         is_all = len(self.texts) == len(names)
-        self.others = None if is_all else TableEncoder(drop=list(self.texts)).set_output(transform="default").fit_samples(X, X)
+        self.others = None if is_all else _table_encoder(X, n_own, list(self.texts))
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -56,6 +56,14 @@ class FrameEncoder:
         parts = [] if self.others is None else [self.others.transform(X)]
         parts += [pipeline.transform(_texts(_column(X, name))) for name, pipeline in self.texts.items()]
         return np.column_stack(parts)
+
+
+def _table_encoder(X: Any, n_own: int | None, drop: list[Any]) -> TableEncoder:
+    """The encoder of all columns (n, d) but some. Row numbers, which repeat in the rows after the first n_own, are left out."""
+    encoder = TableEncoder(drop=drop).set_output(transform="default")
+    if n_own is None or n_own == X.shape[0]:
+        return encoder.fit_samples(X, X)
+    return encoder.fit_samples(X[:n_own], X[n_own:], pooled=True, called=("table X", "table clean"))
 
 
 def _column(X: Any, name: Any) -> Any:
@@ -229,8 +237,11 @@ def encodes_itself(model: Any) -> bool:
     return tags.string or tags.categorical or hasattr(first, "transformers")
 
 
-def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = False) -> Any:
-    """Rows (n, d) for a model, or images (n, c, h, w) with `keeps_images`. encoder: as in `find_label_issues`."""
+def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = False, n_own: int | None = None) -> Any:
+    """Rows (n, d) for a model, or images (n, c, h, w) with `keeps_images`. encoder: as in `find_label_issues`.
+
+    n_own: after how many rows those of a second sample begin.
+    """
     if encoder is None:
         return X
     if isinstance(encoder, type):
@@ -249,7 +260,7 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
         X = X if (numbers := numbers_spelled(X)) is None else numbers
     table = X if is_frame(X) else None if has_model else table_of_texts(X)
     if table is not None:
-        return FrameEncoder().fit(table).transform(table).astype(np.float32)
+        return FrameEncoder().fit(table, n_own).transform(table).astype(np.float32)
     if is_sparse(X):
         return X if has_model else _dense_rows(X)
     if not has_model and _are_texts(X):
@@ -260,8 +271,7 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
     if keeps_images and rows.ndim in (3, 4):
         return _whole(as_images(rows))
     rows = rows.reshape(len(rows), -1)
-    encoder = TableEncoder().set_output(transform="default").fit_samples(rows, rows)
-    return encoder.transform(rows).astype(np.float32)
+    return _table_encoder(rows, n_own, []).transform(rows).astype(np.float32)
 
 
 def as_images(values: np.ndarray) -> np.ndarray:

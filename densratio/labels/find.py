@@ -20,7 +20,7 @@ from .._validation import check_count, seed_of
 from .checked import checked_rows
 from .default_model import default_model, default_threads, has_torch, makes_networks, torch_network
 from .encoding import as_numbers, encodes_itself, joined_rows
-from .frame import issue_frame, pandas_module, with_interval
+from .frame import issue_frame, outer_level, pandas_module, with_interval
 from .given import class_codes, clean_rows, label_array, warn_of_labels, warn_of_spellings
 from .held_out import copies_of, fitted_to, label_folds, n_deals, out_of_fold
 from .numbers import NumberModel, as_targets, out_of_fold_numbers
@@ -80,8 +80,8 @@ def find_label_issues(
     model : scikit-learn classifier with predict_proba, for numbers a regressor, or a function (n_features or shape, n_classes) ->
         nn.Module that sees rows (d,) or images (c, h, w) as they are. One of a kernel or distance matrix, as with
         SVC(kernel="precomputed"), has X (n, n). None: whichever predicts best of a perceptron, on columns with one unit or scaled
-        each, boosted trees, large or small, and logistic regression; for numbers boosted trees; for images convolutions, trained on
-        images moved by a few pixels, and mirrored if that helps, or a perceptron.
+        each, boosted trees, large or small, logistic regression, and a forest for 100 to 2,000 rows; for numbers boosted trees; for
+        images convolutions, trained on images moved by a few pixels, and mirrored if that helps, or a perceptron.
     encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model; columns of sentences, and texts
         (n,), become the 100 main directions of their TF-IDF weights; nothing for a pipeline that begins with a column transformer,
         a vectorizer of texts or an encoder of categories), a function X -> (n, d), a transformer, a model of sentences with
@@ -115,6 +115,7 @@ def find_label_issues(
         usable_device(device)
     seed = seed_of(random_state)
     warn_of_order(X, labels, ("X", "labels"), 2)
+    clean = tuple(clean) if isinstance(clean, list) and len(clean) == 2 and np.ndim(clean[1]) > 0 else clean
     if getattr(labels, "ndim", 1) == 2:
         if checked is not None:
             raise ValueError("checked is for one label a row, and labels are (n, L): call once for each column.")
@@ -141,7 +142,7 @@ def find_label_issues(
     warn_of_sentinels({"X": X}, 2)
     X, given, is_clean = _with_clean(X, given, names, clean)
     keeps_images = has_torch() if model is None else not hasattr(model, "predict_proba")
-    rows = as_numbers(X, encoder, has_model=model is not None, keeps_images=keeps_images)
+    rows = as_numbers(X, encoder, has_model=model is not None, keeps_images=keeps_images, n_own=n_rows)
     _check_lengths(rows, given, n_rows)
     together = copies_of(rows) if groups is None else _groups(groups, n_rows, len(given))
     n_repeats = n_deals(n_repeats, len(given), are_images=getattr(rows, "ndim", 2) > 2)
@@ -234,7 +235,7 @@ def _alone(given: np.ndarray, names: np.ndarray, groups: np.ndarray | None) -> n
     if alone.any():
         lonely = names[np.unique(given[alone])].tolist()[:5]
         which = "Classes of one row" + ("" if groups is None else ", or whose rows are one group or copies,")
-        warnings.warn(f"{which} can't be judged, and count as right: {lonely}.", UserWarning, stacklevel=3)
+        warnings.warn(f"{which} can't be judged, and count as right: {lonely}.", UserWarning, stacklevel=outer_level())
     return alone
 
 
@@ -287,11 +288,17 @@ def _classifier(model: Any, seed: int, device: str) -> Any:
     if not makes_networks(model):
         raise ValueError(
             "model must be a scikit-learn classifier with predict_proba, or a function (n_features or shape, n_classes) -> "
-            f"nn.Module; got {shown(model)}."
+            f"nn.Module; got {shown(model)}." + _calibrated_in_place_of(model)
         )
     if not has_torch():
         raise ImportError('A model that makes networks needs torch: pip install "densratio-toolkit[torch]".')
     return torch_network()(model, random_state=seed, device=device)
+
+
+def _calibrated_in_place_of(model: Any) -> str:
+    if not (isinstance(model, BaseEstimator) and is_classifier(model)):
+        return ""
+    return f" Probabilities of it: sklearn.calibration.CalibratedClassifierCV({shown(model)})."
 
 
 def _say_how_long(model: Any, rows: Any, given: np.ndarray, n_folds: int, seed: int, device: str) -> None:
@@ -306,5 +313,5 @@ def _say_how_long(model: Any, rows: Any, given: np.ndarray, n_folds: int, seed: 
     hint = 'device="cuda" if you have a GPU, ' if is_network and on_cpu else ""
     warnings.warn(
         f"{len(given)} rows take about {max(1, round(minutes))} minutes {where}. Pass {hint}n_jobs=2 or a quicker model=.",
-        UserWarning, stacklevel=3,
+        UserWarning, stacklevel=outer_level(),
     )  # fmt: skip

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["issue_frame", "pandas_module", "suggested_classes", "with_interval"]
+__all__ = ["issue_frame", "outer_level", "pandas_module", "suggested_classes", "with_interval"]
 
 _LEAST = 0.1  # score from which a row can be an issue: many small scores may sum to one, and are no reason to look at a row
 _UNSURE = 0.05  # gap between the fewest and the most wrong labels, as a share of the rows, that triggers a warning
+
+
+def outer_level() -> int:
+    """The stacklevel by which the caller's warning points to the line that called this package."""
+    package, frame, level = Path(__file__).parents[1], sys._getframe(1), 1
+    while frame.f_back is not None and package in Path(frame.f_code.co_filename).parents:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def pandas_module() -> Any:
@@ -61,7 +71,7 @@ def with_interval(frame: Any, limits: tuple[float, float], why: str, more: str) 
         warnings.warn(
             f"Between {least} and {most} of {len(frame)} labels can be wrong: {why}, and "
             f"{int(frame['is_issue'].sum())} are listed as issues. Trust the order of the scores, not the number, or {more}",
-            UserWarning, stacklevel=4,
+            UserWarning, stacklevel=outer_level(),
         )  # fmt: skip
     return frame
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
-from .._columns import check_container, check_no_fractions, check_none_missing, is_frame, is_missing, shown
+from .._columns import check_container, check_no_fractions, check_none_missing, is_frame, is_missing, library_of, shown
 from ..tables.reading import column_names, objects
 from ..tables.spelling import told_apart, twins
 
@@ -25,9 +25,16 @@ def label_array(labels: Any, name: str = "labels") -> np.ndarray:
     check_one_each(labels, name)
     values = np.asarray(to_host(check_container(labels, name)))
     if values.ndim != 1:
-        raise ValueError(f"{name} must be (n,), one label for each row; got shape {values.shape}. One column of them is y[:, 0].")
+        raise ValueError(f"{name} must be (n,), one label for each row; got shape {values.shape}. {_one_each_of(labels, values)}")
     check_no_gaps(labels, values, name)
     return values
+
+
+def _one_each_of(labels: Any, values: np.ndarray) -> str:
+    """How to get one label for each row of labels (n, L). values: the same as an array."""
+    if values.ndim == 2 and values.shape[1] > 1 and np.isin(values, [0, 1]).all() and (values.astype(float).sum(axis=1) == 1).all():
+        return f"One-hot classes become labels by y.{'idxmax' if library_of(labels) == 'pandas' else 'argmax'}(axis=1)."
+    return f"One column of them is {'y.iloc[:, 0]' if library_of(labels) == 'pandas' else 'y[:, 0]'}."
 
 
 def check_no_gaps(labels: Any, values: np.ndarray, name: str) -> None:
@@ -134,6 +141,9 @@ def clean_rows(clean: Any, n_rows: int) -> np.ndarray:
     rows = np.asarray(to_host(clean))
     if rows.dtype == bool and rows.shape == (n_rows,):
         return rows.copy()
+    # More rows than two cannot all have the numbers 0 and 1.
+    if rows.shape == (n_rows,) and n_rows > 2 and rows.dtype.kind in "iuf" and np.isin(rows, [0, 1]).all():
+        raise ValueError(f"clean holds {n_rows} zeros and ones, one for each row: pass a mask, np.asarray(clean) == 1.")
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu") or ((rows < 0) | (rows >= n_rows)).any():
         raise ValueError(f"clean must be row numbers from 0 to {n_rows - 1}, or a mask ({n_rows},); got {shown(clean)}.")
     mask[rows.astype(int)] = True

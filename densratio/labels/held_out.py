@@ -70,12 +70,18 @@ def fitted(model: Any, rows: Any, given: np.ndarray) -> Any:
         # The perceptron stops early on purpose: it would memorize wrong labels.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message=_MANY_CLASSES)
-        return clone(model).fit(rows, given)
+        # A model that only looks like scikit-learn's, without get_params, is copied as it is.
+        return clone(model, safe=False).fit(rows, given)
 
 
 def fitted_to(model: Any, rows: Any, given: np.ndarray, some: np.ndarray) -> Any:
     """A copy of the model, fitted to some of the rows: of a frame, a sparse or dense array, or a kernel matrix (n, n)."""
-    return fitted(model, *_safe_split(model, rows, given, some))
+    return fitted(model, *_safe_split(_tagged(model), rows, given, some))
+
+
+def _tagged(model: Any) -> Any:
+    """The model, or a plain estimator in its place if scikit-learn can't read what it takes: rows (n, d), no kernel matrix."""
+    return model if hasattr(model, "__sklearn_tags__") else BaseEstimator()
 
 
 def probabilities(model: Any, rows: Any, n_classes: int) -> np.ndarray:
@@ -93,7 +99,7 @@ class _OfAnyClasses(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> _OfAnyClasses:
         self.classes_ = np.unique(y)
-        self.model_ = clone(self.model).fit(X, y) if len(self.classes_) > 1 else None
+        self.model_ = clone(self.model, safe=False).fit(X, y) if len(self.classes_) > 1 else None
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -104,7 +110,7 @@ class _OfAnyClasses(ClassifierMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags = get_tags(self.model).input_tags
+        tags.input_tags = get_tags(_tagged(self.model)).input_tags
         return tags
 
 
@@ -167,4 +173,4 @@ def of_all_folds(
 
 def _held_out(model: Any, rows: Any, values: np.ndarray, predict: Any, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
     # For a model of a kernel matrix this also takes the columns of the learned rows.
-    return predict(fitted_to(model, rows, values, learned), _safe_split(model, rows, None, held, learned)[0])
+    return predict(fitted_to(model, rows, values, learned), _safe_split(_tagged(model), rows, None, held, learned)[0])

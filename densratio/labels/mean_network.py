@@ -16,7 +16,7 @@ from .._scale import Scale
 from ..training.loop.model import device_of_model
 from .epochs import drawn_order, one_epoch, one_thread, seeded
 from .image_network import moved
-from .networks import made_network, small_network
+from .networks import LINEAR_REACH, is_linear, made_network, small_network
 
 __all__ = ["MeanNetwork"]
 
@@ -73,8 +73,11 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         model.to(x.device)
         per_epoch = -(-len(x) // self.batch_size)
         epochs = max(self.epochs, -(-_STEPS // per_epoch))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=self.rate, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=epochs * per_epoch)
+        n_steps = epochs * per_epoch
+        # Few steps at the rate of a deep network would leave a linear one near its start; the mean rate is half of the highest.
+        rate = max(self.rate, 2.0 * LINEAR_REACH / n_steps) if is_linear(model) else self.rate
+        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, fused=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=n_steps)
         self.states_: list[dict[str, Tensor]] = []
 
         def loss(i: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["made_network", "small_network"]
+__all__ = ["LINEAR_REACH", "is_linear", "made_network", "small_network"]
+
+LINEAR_REACH = 3.0  # learning rate times steps, which bounds the weights of standardized columns
 
 
 def small_network(input_shape: tuple[int, ...], n_classes: int, hidden: int = 256) -> nn.Module:
@@ -34,6 +36,11 @@ def small_network(input_shape: tuple[int, ...], n_classes: int, hidden: int = 25
     )
     # With few channels, channels-last memory halves the time on CPUs, and so does pooling before the ReLU.
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
+
+
+def is_linear(model: nn.Module) -> bool:
+    """Whether a network has one matrix of weights: its weights must grow until it is certain of a row."""
+    return sum(parameter.ndim > 1 for parameter in model.parameters()) == 1
 
 
 def made_network(factory: Any, rows: Tensor, n_classes: int) -> nn.Module:

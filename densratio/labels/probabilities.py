@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from .._columns import check_container, is_frame, library_of, numbers_of
 from ..tables.reading import column_names
 from .checked import Checked, checked_rows, recalibrated
 from .confusion import careful_posterior
-from .frame import issue_frame, pandas_module, suggested_classes, with_interval
+from .frame import issue_frame, outer_level, pandas_module, suggested_classes, with_interval
 from .given import class_codes, clean_rows, warn_of_spellings
 from .tokens import are_sequences, token_issues
 
 __all__ = ["class_issues", "label_issues_from_probabilities"]
 
+_ROUNDED = 1e-6  # below 0, from which a number is no probability that was rounded
 _ORDERING = 1e-6  # largest change of a score that keeps 1 - P(label right) of certain rows from rounding to 1
 
 
@@ -55,22 +58,41 @@ def label_issues_from_probabilities(
     if dealt.shape[1:] != (len(given), len(names)) or not len(dealt):
         raise ValueError(
             f"proba must be ({len(given)}, {len(names)}), a row for each label and a column for each class, or several of these; "
-            f"got shape {proba.shape}. "
-            + (
-                "One column p of the second class: numpy.column_stack([1 - p, p])."
-                if proba.ndim == 1 and len(names) == 2
-                else "Where labels lack a class of the model, pass classes=model.classes_."
-            )
+            f"got shape {proba.shape}.{_remedy(proba, len(given), len(names))}"
         )
     sums_to_one = np.abs(dealt.sum(axis=2) - 1.0) < 1e-3
-    is_bad = ~(np.isfinite(dealt).all(axis=2) & (dealt >= 0).all(axis=2) & sums_to_one).all(axis=0)
+    is_bad = ~(np.isfinite(dealt).all(axis=2) & (dealt >= -_ROUNDED).all(axis=2) & sums_to_one).all(axis=0)
     if is_bad.any():
-        row = int(np.argmax(is_bad))
         raise ValueError(
-            f"proba must hold numbers >= 0 that sum to 1 in each row; row {row} does not, nor {int(is_bad.sum()) - 1} others. Pass "
-            "what predict_proba of cross_val_predict gives."
+            f"proba must hold numbers >= 0 that sum to 1 in each row; {int(is_bad.sum())} rows do not, the first is row "
+            f"{int(np.argmax(is_bad))}. Pass what predict_proba of cross_val_predict gives."
         )
+    _warn_of_columns(names, given, dealt)
     return class_issues(names, given, dealt, clean_rows(clean, len(given)), checked_rows(checked, names[given]))
+
+
+def _remedy(proba: np.ndarray, n_rows: int, n_classes: int) -> str:
+    """What to type in place of probabilities that have another shape than (n, K)."""
+    if proba.ndim == 1 and len(proba) == n_rows and n_classes == 2:
+        return " One column p of the second class: numpy.column_stack([1 - p, p])."
+    is_wide = proba.ndim in (2, 3) and proba.shape[-2] == n_rows and proba.shape[-1] > n_classes
+    return " Where labels lack a class of the model, pass classes=model.classes_." if is_wide else ""
+
+
+def _warn_of_columns(names: np.ndarray, given: np.ndarray, dealt: np.ndarray) -> None:
+    """Warn if most labels would be the likeliest class in another order of the columns, and few are in this one."""
+    agreement = np.zeros((len(names), len(names)))
+    np.add.at(agreement, (dealt.mean(axis=0).argmax(axis=1), given), 1.0)
+    columns, classes = linear_sum_assignment(-agreement)
+    own, best = np.trace(agreement), agreement[columns, classes].sum()
+    if 2.0 * best > len(given) and 2.0 * own < best:
+        warnings.warn(
+            f"The likeliest class is the given label in {own:.0f} of {len(given)} rows, and would be in {best:.0f} if the columns "
+            f"of proba stood for the classes {names[classes].tolist()[:20]}, not {names.tolist()[:20]}: if they do, pass them as "
+            "classes=.",
+            UserWarning,
+            stacklevel=outer_level(),
+        )
 
 
 def _in_order(proba: Any, names: np.ndarray) -> Any:

@@ -21,13 +21,12 @@ from .confusion import LabelModel, label_posterior
 from .epochs import drawn_order, one_epoch, seeded
 from .held_out import calibrated_loss, log_losses
 from .image_network import image_network, moved
-from .networks import made_network, small_network
+from .networks import LINEAR_REACH, is_linear, made_network, small_network
 from .rows import Rows, dealt, held_shares
 
 __all__ = ["Plan", "corrected", "crossfitted", "label_model", "predicted", "stopped", "train", "train_reweighted"]
 
 _LONGER = 5.0  # times the learning rate, for networks with batch normalization
-_LINEAR_REACH = 3.0  # learning rate times steps, which bounds the weights of standardized columns
 _PATIENCE = 5  # epochs without a better held-out loss
 _FOLDS = 3  # of cross-fitting
 _SURE = 0.95  # probability above which another class replaces a label: suggestions below it are wrong too often to help
@@ -42,7 +41,6 @@ class Plan:
     factory : (shape, n_classes) -> nn.Module, or None for `small_network`. tick : called after each epoch.
     stage : what the progress says that a network is for.
     decay : half of it times the squared weights is added to the mean loss.
-    reach : least product of the learning rate and the number of steps.
     moves : how images are moved while they are learned, as in `moved`.
     """
 
@@ -54,7 +52,6 @@ class Plan:
     device: Any
     tick: Callable[[], None]
     decay: float = 0.0
-    reach: float = 0.0
     moves: str = "no"
     stage: str = "Network"
 
@@ -63,8 +60,8 @@ class Plan:
         self.device = usable_device(self.device)
 
     def linear(self, decay: float) -> Plan:
-        """This plan with a linear network, which starts at 0 and takes steps that are long enough to leave it."""
-        return replace(self, factory=_linear_network, decay=decay, reach=_LINEAR_REACH)
+        """This plan with a linear network, which starts at 0."""
+        return replace(self, factory=_linear_network, decay=decay)
 
     def of_images(self, moves: str, epochs: int) -> Plan:
         """This plan for `epochs` epochs on moved images, with a convolutional network and longer steps."""
@@ -98,7 +95,8 @@ class Training:
         self.x, self.y = plan.tensor(rows.x), plan.tensor(rows.y)
         self.model = plan.network(self.x, seed)
         n_steps = plan.epochs * -(-len(rows.y) // plan.batch_size)
-        rate = max(plan.rate, plan.reach / n_steps)
+        # Few steps at the rate of a deep network would leave a linear one near its start.
+        rate = max(plan.rate, LINEAR_REACH / n_steps) if is_linear(self.model) else plan.rate
         # One kernel steps all parameters on a GPU.
         self.optimizer = torch.optim.Adam(_groups(self.model, plan.decay), lr=rate, fused=plan.device.type != "cpu")
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, n_steps) if falls else None

@@ -78,18 +78,27 @@ class TableEncoder(TransformerMixin, Estimator):
             is_source = split_domains(BaseEstimator(), np.zeros((X.shape[0], 1)), y, reset=True)[1]
         return self.fit_samples(*(_safe_indexing(X, np.flatnonzero(rows)) for rows in (is_source, ~is_source)))
 
-    def fit_samples(self, source: Any, target: Any, *, sample_weight: Any = None, pooled: bool = False) -> TableEncoder:
+    def fit_samples(
+        self,
+        source: Any,
+        target: Any,
+        *,
+        sample_weight: Any = None,
+        pooled: bool = False,
+        called: tuple[str, str] = ("source", "target"),
+    ) -> TableEncoder:
         """Learn from two tables (n_s, d) and (n_t, d) with the same columns. Raises ValueError if the columns differ.
 
         sample_weight (n_s,): how often each source row counts, as in `importance_weights`; None for once.
         pooled: whether to treat all rows as one sample, so that the rules do not depend on the sample of any row.
+        called: the names of two tables in messages.
         """
         max_levels = None if self.max_levels is None else check_count("max_levels", self.max_levels)
         is_one = source is target
-        source = table_of(source, "X" if is_one else "source")
-        target = source if is_one else table_of(target, "target")
+        source = table_of(source, "X" if is_one else called[0])
+        target = source if is_one else table_of(target, called[1])
         names, left_out = self._names(source, target)
-        pairs = pairs_of(source, target, names)
+        pairs = pairs_of(source, target, names, called)
         of_text = [name for name, (column, _) in pairs.items() if column.kind == "categories"]
         texts = {name: [loose_values(table, name) for table in ([source] if is_one else [source, target])] for name in of_text}
         _warn_of_mistaken(source, pairs, texts)

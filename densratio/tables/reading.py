@@ -151,25 +151,28 @@ def loose_values(X: Any, name: Any) -> list[Any]:
     return [value for value in values if not is_missing(value)]
 
 
-def pairs_of(source: Any, target: Any, names: Sequence[Any]) -> dict[Any, tuple[Column, Column]]:
+def pairs_of(
+    source: Any, target: Any, names: Sequence[Any], called: tuple[str, str] = ("source", "target")
+) -> dict[Any, tuple[Column, Column]]:
     """The columns of both tables by name, each pair of one kind. Raises ValueError if a pair holds different things.
 
+    called: the names of the tables in messages.
     If both tables are the same object, it is read once, and is "table X" in messages.
     """
     if source is target:
         return {name: (column, column) for name in names for column in [read_column(source, name, "table X")]}
-    return {name: _pair(name, source, target) for name in names}
+    return {name: _pair(name, source, target, called) for name in names}
 
 
-def _pair(name: Any, source: Any, target: Any) -> tuple[Column, Column]:
-    mine, theirs = read_column(source, name, "source"), read_column(target, name, "target")
+def _pair(name: Any, source: Any, target: Any, called: tuple[str, str]) -> tuple[Column, Column]:
+    mine, theirs = read_column(source, name, called[0]), read_column(target, name, called[1])
     kinds = {mine.kind, theirs.kind} - {"empty"}
     if kinds == {"numbers", "booleans"}:
         kinds = {"numbers"}
     if len(kinds) > 1:
         texts = [text for c in (mine, theirs) if c.kind == "categories" for text in c.values if text is not None]
         stray = next((f", such as {text!r}" for text in texts if not spells_number(text)), "")
-        held = f"{KINDS[mine.kind]} in the source and {KINDS[theirs.kind]} in the target{stray}"
+        held = f"{KINDS[mine.kind]} in the {called[0]} and {KINDS[theirs.kind]} in the {called[1]}{stray}"
         remedy = _remedy(name, {mine.kind: ("source", source), theirs.kind: ("target", target)})
         raise ValueError(f"Column {name!r} holds {held}. {remedy}, or leave it out with drop=[{name!r}].")
     kind = kinds.pop() if kinds else "empty"
