@@ -172,3 +172,26 @@ def test_of_few_rows_of_a_class_rows_that_were_looked_at_tell_the_number():
     is_wrong, issues = of_few_rows(4, is_pair=True, looked_at=rows)
     least, most = issues.attrs["n_issues_interval"]
     assert least <= is_wrong.sum() <= most < 2 * is_wrong.sum()
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 9999), place=st.integers(0, 4), rest=st.sampled_from([0.0, 1e-12, 1e-4]))
+@pytest.mark.filterwarnings("ignore:.*can be wrong")
+def test_classes_without_labels_that_the_probabilities_rule_out_change_nothing(seed, place, rest):
+    draw = np.random.default_rng(seed)
+    true = draw.integers(0, 4, 300)
+    logits = np.eye(4)[true] * draw.uniform(1.0, 4.0, (300, 1)) + draw.normal(size=(300, 4))
+    proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    is_flipped = draw.random(300) < 0.1
+    labels = np.where(is_flipped, (true + draw.integers(1, 4, 300)) % 4, true)
+    names = np.arange(5)[np.arange(5) != place]
+    alone = label_issues_from_probabilities(names[labels], proba, classes=names)
+    more = label_issues_from_probabilities(names[labels], np.insert((1.0 - rest) * proba, place, rest, axis=1), classes=range(5))
+    found, expected = (frame.sort_values("row") for frame in (more, alone))
+    np.testing.assert_allclose(found.score, expected.score, rtol=1e-5, atol=1e-9)
+    np.testing.assert_array_equal(found.suggested_label, expected.suggested_label)
+    own = {"n_issues", "n_issues_interval", "n_disagreements"}
+    assert {name: more.attrs[name] for name in own} == {name: alone.attrs[name] for name in own}
+    transition = np.delete(np.delete(more.attrs["transition"], place, axis=0), place, axis=1)
+    np.testing.assert_allclose(transition, alone.attrs["transition"], rtol=1e-5, atol=1e-9)
+    assert more.attrs["transition"][place] == np.eye(5)[place].tolist()

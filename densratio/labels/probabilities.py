@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from .._columns import check_container, is_frame, library_of, numbers_of
 from ..tables.reading import column_names
 from .checked import Checked, checked_rows, recalibrated
-from .confusion import careful_posterior
+from .confusion import LabelModel, careful_posterior
 from .frame import issue_frame, outer_level, pandas_module, suggested_classes, with_interval
 from .given import class_codes, clean_rows, warn_of_spellings
 from .tokens import are_sequences, token_issues
@@ -119,7 +119,7 @@ def class_issues(
     names: np.ndarray, given: np.ndarray, dealt: np.ndarray, is_clean: np.ndarray, checked: Checked | None, n_rows: Any = None
 ) -> Any:
     """The frame of the first n_rows rows, from probabilities (r, n, K)."""
-    model, limits = careful_posterior(dealt, given, is_clean)
+    model, limits = _of_known_classes(dealt, given, is_clean)
     rows, at = np.arange(len(given))[:n_rows], (np.arange(len(given)), given)
     score = np.where(is_clean, 0.0, wrong_scores(model.posterior[at]))[rows]
     if checked is not None:
@@ -136,6 +136,18 @@ def class_issues(
     more = "look at rows drawn at random and pass their right labels: checked=(rows, right_labels)."
     more = more if checked is None else f"look at more rows than the {len(checked.rows)} looked at, drawn at random too."
     return with_interval(frame, limits, "the rows do not separate the classes well enough", more)
+
+
+def _of_known_classes(dealt: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> tuple[LabelModel, tuple[float, float]]:
+    """`careful_posterior` without the classes that no row has as its label and less than half a row in the probabilities."""
+    n_classes = dealt.shape[2]
+    is_known = (np.bincount(given, minlength=n_classes) > 0) | (dealt.mean(axis=0).sum(axis=0) >= 0.5)
+    if is_known.all():
+        return careful_posterior(dealt, given, is_clean)
+    found, limits = careful_posterior(dealt[:, :, is_known], np.cumsum(is_known)[given] - 1, is_clean)
+    posterior, transition = np.zeros((len(given), n_classes)), np.eye(n_classes)
+    posterior[:, is_known], transition[np.ix_(is_known, is_known)] = found.posterior, found.transition
+    return LabelModel(posterior, transition), limits
 
 
 def wrong_scores(right: np.ndarray) -> np.ndarray:
