@@ -215,7 +215,7 @@ class Discriminator(RatioEstimator):
 
     def _cross_fit_chosen(self, samples: Samples, table: Table, held_out: np.ndarray) -> tuple[list[Any], np.ndarray]:
         """`_cross_fit` of the chosen classifier, whose first folds the search has fitted already if it had all rows."""
-        classifier, searched = self._chosen("classifier"), vars(self).pop("_searched", None)
+        classifier, searched = self._chosen("classifier"), self.__dict__.pop("_searched", None)
         if searched is None or not searched.is_of(samples, held_out):
             return self._cross_fit(classifier, table, held_out)
         models, scores = next(fit for own, fit in searched.fits if own is classifier)
