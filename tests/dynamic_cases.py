@@ -40,7 +40,7 @@ class Network(nn.Module):
     def __init__(self, seed=0):
         super().__init__()
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             self.hidden = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3))
             self.out = nn.Linear(8, 3)
 

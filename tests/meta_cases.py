@@ -107,7 +107,7 @@ def row_weights(n, seed, dtype=torch.float64):
 
 
 def network(kind, seed=0, dtype=torch.float64):
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     model = MODELS[kind]() if isinstance(kind, str) else kind()
     return model.to(dtype).train()
 
@@ -142,7 +142,7 @@ def prepared(kind, how, arrangement, n_steps, n, seed):
 
 
 def scores(model, train, val, weights=None, optimizer=None, *, mode="exact", loss=cross_entropy, seed=0, **params):
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     meta = MetaGradient(mode, optimizer, **params)
     rows = meta.rows(model, *train[:2], loss)
     return meta.of(rows, torch.ones(len(train[0]), dtype=train[0].dtype) if weights is None else weights, val)
@@ -196,7 +196,7 @@ def by_double_backward(model, train, val, weights, optimizer, *, loss=cross_entr
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     parameters = [dict(model.named_parameters())[name] for name in names]
     w, untouched = weights.clone().requires_grad_(), copy.deepcopy(model.state_dict())
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     with sdpa_kernel(SDPBackend.MATH):
         objective = (w * loss(model(train[0]), train[1])).mean()
         gradients = torch.autograd.grad(objective, parameters, create_graph=True)
@@ -224,7 +224,7 @@ def by_differences(model, train, val, weights, optimizer, *, seed=0, h=1e-4):
         # An optimizer keeps the tensors that it is given.
         its_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         its_optimizer.zero_grad()
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         (w * cross_entropy(twin(train[0]), train[1])).mean().backward()
         its_optimizer.step()
         return float(cross_entropy(twin(val[0]), val[1]).mean().detach())
@@ -239,7 +239,7 @@ def by_differences(model, train, val, weights, optimizer, *, seed=0, h=1e-4):
 def by_a_loop(model, train, val, rate_of, *, across=None, loss=cross_entropy, seed=0):
     """-(1/n) sum_p lr_p <g_val, g_i>, a backward pass a row. across: weights (n,) of the step whose length is fixed."""
     parameters, untouched = [p for p in model.parameters() if p.requires_grad], copy.deepcopy(model.state_dict())
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     losses = loss(model(train[0]), train[1])
     target = torch.autograd.grad(loss(model(val[0]), val[1]).mean(), parameters, allow_unused=True)
     of_rows = [torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True) for value in losses]

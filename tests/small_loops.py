@@ -22,7 +22,7 @@ RATE, MOMENTUM = 0.2, 0.9
 class Network(nn.Module):
     def __init__(self, seed=0, has_norm=True):
         super().__init__()
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         norm = nn.BatchNorm1d(6) if has_norm else nn.Identity()
         self.hidden, self.out = nn.Sequential(nn.Linear(D, 6), norm, nn.Tanh(), nn.Dropout(0.2 * has_norm)), nn.Linear(6, C)
 

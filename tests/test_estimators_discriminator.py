@@ -392,3 +392,21 @@ def test_bins_found_at_once_give_the_trees_of_boostings_own(seed, whole, n_digit
     bins = WeightedBins().fit(rows, y, weight)
     at_once = clone(boosting).fit(bins.transform(rows), y, sample_weight=weight)
     assert np.array_equal(at_once.predict_proba(bins.transform(new)), own)
+
+
+@pytest.mark.parametrize("n_repeats", [1, 3])
+def test_the_folds_of_a_search_are_not_fitted_again_and_give_what_a_fit_without_search_gives(n_repeats):
+    rng, fits = np.random.default_rng(0), []
+
+    class Counting(LogisticRegression):
+        def fit(self, X, y, sample_weight=None):
+            fits.append(self)
+            return super().fit(X, y, sample_weight)
+
+    X, y = stack_domains(rng.normal(size=(60, 2)), rng.normal(0.5, 1.0, size=(50, 2)))
+    of_weight = rng.integers(1, 4, len(y))
+    expected = Discriminator(LogisticRegression(), n_repeats=n_repeats).fit(X, y, of_weight)
+    searched = Discriminator([Counting(C=1e-9), Counting()], n_repeats=n_repeats).fit(X, y, of_weight)
+    assert searched.best_params_["classifier"].C == 1.0 and len(fits) == 5 * (2 + n_repeats - 1)
+    np.testing.assert_allclose(searched.weights_, expected.weights_, rtol=1e-10)
+    np.testing.assert_allclose(searched.transform(X), expected.transform(X), rtol=1e-10)

@@ -80,10 +80,9 @@ def test_of_many_values_a_thousand_are_kept_and_the_scores_hardly_change():
     assert tails.transform(X).max() == exact.max()
 
 
-@pytest.mark.parametrize("name", sorted(MAPS))
 @given(seed=st.integers(0, 99))
 @settings(max_examples=3, deadline=None)
-def test_a_ratio_of_heavy_tails_is_that_of_the_gaussians_behind_them(name, seed):
+def test_a_ratio_of_heavy_tails_is_that_of_the_gaussians_behind_them(seed):
     source, target, truth = gaussians(600, 1, seed)
     fresh, drawn = np.random.default_rng(seed).normal(size=(2000, 1)), gaussians(4000, 1, seed + 1000)[1]
 
@@ -92,11 +91,13 @@ def test_a_ratio_of_heavy_tails_is_that_of_the_gaussians_behind_them(name, seed)
         error = np.mean((fitted.transform(column(fresh)) - truth(fresh)) ** 2) / np.var(truth(fresh))
         return error, np.mean(np.log(fitted.transform(column(drawn))))
 
-    (plain, expected), (error, divergence) = map(error_and_divergence, (lambda z: z, MAPS[name]))
-    # One draw in 15 looks linear, with an error of .3 to .6 for the Gaussians too.
-    assert error < 0.05 + 1.3 * plain
-    # A far value does not take the divergence away.
-    assert abs(divergence - expected) < 0.02
+    plain, expected = error_and_divergence(lambda z: z)
+    for name, column in MAPS.items():
+        error, divergence = error_and_divergence(column)
+        # One draw in 15 looks linear, with an error of .3 to .6 for the Gaussians too.
+        assert error < 0.05 + 1.3 * plain, name
+        # A far value does not take the divergence away.
+        assert abs(divergence - expected) < 0.02, name
 
 
 @pytest.mark.parametrize("name", ["log-normal", "fifth power"])

@@ -86,7 +86,7 @@ def test_few_rows_of_the_dictionary_have_wrong_labels():
     x = torch.as_tensor(digits.data / 16.0, dtype=torch.float32)
     noisy = label_noise(digits.target, "symmetric", 0.4, n_classes=10, random_state=0)
     y, generator = torch.as_tensor(noisy.labels), torch.Generator().manual_seed(0)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     fsr, optimizer = FSR(len(x), 10, k=50, warmup_epochs=3.0), torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     for _ in range(4):

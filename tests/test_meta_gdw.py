@@ -71,7 +71,7 @@ def test_every_product_gives_the_same_weights(product):
     for engine in (MetaGradient(), MetaGradient(product=product)):
         model = Network(0, False).double()
         engine.optimizer = optimizer_of(model)
-        torch.manual_seed(1)
+        torch.default_generator.manual_seed(1)
         gdw = GDW(N_TRAIN, gradient=engine).double()
         gdw.weighted_loss(model, double(of(range(20))), double(VAL))
         found.append(gdw.weights_)

@@ -57,7 +57,7 @@ def by_double_backward_across(model, train, val, weights, optimizer, *, seed=0):
     untouched = copy.deepcopy(model.state_dict())
 
     def after(w):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         objective = (w * cross_entropy(model(train[0]), train[1])).mean()
         gradients = torch.autograd.grad(objective, parameters, create_graph=True)
         return tuple(stepped(optimizer, parameters, gradients))
@@ -224,7 +224,7 @@ def test_what_is_left_behind_is_what_one_training_pass_leaves(kind, mode, produc
         for p in (*model.parameters(), *twin.parameters()):
             p.grad = torch.full_like(p, 0.5)
     buffers = [id(buffer) for buffer in model.buffers()]
-    torch.manual_seed(4)
+    torch.default_generator.manual_seed(4)
     twin(train[0])
     expected = trace(twin)
     scores(model, train, val, optimizer=optimizer, mode=mode, product=product, seed=4)
@@ -267,11 +267,11 @@ def test_the_loss_can_still_be_followed_backward():
     model, twin = (network("batch norm and dropout") for _ in range(2))
     train, val = batch(6, 1), batch(N_VAL, 2)
     meta = MetaGradient("exact", torch.optim.SGD(model.parameters(), lr=0.1))
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     rows = meta.rows(model, *train[:2], cross_entropy)
     meta.of(rows, torch.ones(6), val)
     rows.losses.mean().backward()
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     cross_entropy(twin(train[0]), train[1]).mean().backward()
     assert_same([p.grad for p in model.parameters()], [p.grad for p in twin.parameters()])
 

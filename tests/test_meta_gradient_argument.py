@@ -39,7 +39,7 @@ every_method = pytest.mark.parametrize("name", MAKE)
 def trained(make):
     model = Network(0).train()
     optimizer = optimizer_of(model)
-    torch.manual_seed(1)
+    torch.default_generator.manual_seed(1)
     reweighter = make(optimizer)
     losses = train(reweighter, model, optimizer, plan(5))
     return losses, reweighter.state_dict()

@@ -15,7 +15,7 @@ from densratio.training.meta.gradient import MetaGradient
 
 
 def with_last_layer(outputs=C, *, bias=True, seed=0, dtype=torch.float64):
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     return nn.Sequential(nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, outputs, bias=bias)).to(dtype).train()
 
 

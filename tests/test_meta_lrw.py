@@ -123,7 +123,7 @@ def test_a_step_of_the_weight_network_is_the_unrolled_one(method, seed, has_back
 
 
 def frozen():
-    torch.manual_seed(3)
+    torch.default_generator.manual_seed(3)
     return nn.Sequential(nn.Linear(D, 5), nn.BatchNorm1d(5), nn.Dropout(0.5), nn.Unflatten(1, (5, 1)))
 
 

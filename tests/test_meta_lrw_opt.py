@@ -349,7 +349,7 @@ def test_two_hundred_steps_stay_finite_split_about_the_share_and_lower_the_loss(
 @drawn
 @given(n=st.integers(1, 9), d=st.integers(1, 5), seed=st.integers(0, 1000))
 def test_the_feature_network_is_two_layers(n, d, seed):
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     network, features = FeatureNetwork(d, 7).double(), torch.randn(n, d, dtype=torch.float64)
     torch.testing.assert_close(network(features), by_hand(network, features))
     torch.testing.assert_close(torch.sigmoid(network.logits(features)), network(features))

@@ -104,7 +104,7 @@ def test_cmw_net_of_one_group_is_mw_net_to_the_bit():
     plain, grouped = MWNet(N_TRAIN, optimizer=optimizers[0]), CMWNet(N_TRAIN, Y, K=1, optimizer=optimizers[1])
     grouped.network.load_state_dict(plain.network.state_dict())
     for reweighter, model, optimizer in zip((plain, grouped), (one, other), optimizers, strict=True):
-        torch.manual_seed(5)
+        torch.default_generator.manual_seed(5)
         train(reweighter, model, optimizer, plan(6))
     assert torch.equal(plain.weights_, grouped.weights_)
     assert_same(plain.network.state_dict(), grouped.network.state_dict())
@@ -114,7 +114,7 @@ def test_cmw_net_of_one_group_is_mw_net_to_the_bit():
 @drawn
 @given(K=st.integers(1, 5), n=st.integers(1, 9), seed=st.integers(0, 1000))
 def test_the_network_takes_the_head_of_the_rows_group(K, n, seed):
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     network, losses, groups = WeightNetwork(K, 7).double(), 3 * torch.rand(n, dtype=torch.float64), torch.randint(K, (n,))
     expected = []
     for loss, group in zip(losses, groups, strict=True):
@@ -270,7 +270,7 @@ def test_a_transferred_network_resumes_as_one():
     moved, resumed = learned.transfer(N_TRAIN, Y, warmup_epochs=0.0), CMWNet(N_TRAIN, Y, K=2)
     resumed.load_state_dict(stored(moved.state_dict()))
     for reweighter in (moved, resumed):
-        torch.manual_seed(7)
+        torch.default_generator.manual_seed(7)
         own = copy.deepcopy(model)
         train(reweighter, own, optimizer_of(own), plan(3), val=None)
     assert_same(moved.state_dict(), resumed.state_dict())
@@ -282,7 +282,7 @@ class Bags(nn.Module):
 
     def __init__(self, sparse):
         super().__init__()
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         self.words, self.out = nn.EmbeddingBag(50, 6, mode="mean", sparse=sparse), nn.Linear(6, C)
 
     def forward(self, x):
@@ -297,7 +297,7 @@ def test_an_embedding_with_sparse_gradients_has_the_weights_of_the_dense_one(mod
     for sparse in (False, True):
         model = Bags(sparse)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
-        torch.manual_seed(1)
+        torch.default_generator.manual_seed(1)
         reweighter = MWNet(N_TRAIN, optimizer=optimizer, mode=mode, learning_rate=0.1)
         for index in plan(4):
             loss = reweighter.weighted_loss(model, (words[index], Y[index], index), (words[:N_VAL], Y[:N_VAL], torch.arange(N_VAL)))

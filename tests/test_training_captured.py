@@ -155,7 +155,7 @@ def test_memory_that_a_gpu_writes_is_not_copied():
 
 def test_shares_are_in_single_precision_inside_autocast():
     def evidence(is_mixed):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         model, reweighter = torch.nn.Linear(6, 3), DynamicReweighter("auto", N_TRAIN, N_VAL, warmup_steps=0)
         x, y = torch.randn(N_TRAIN, 6), torch.arange(N_TRAIN) % 3
         own, other = torch.arange(20), torch.arange(N_VAL)
@@ -239,7 +239,7 @@ def test_lengths_that_could_not_be_captured_give_way_too(monkeypatch):
 @pytest.mark.parametrize("name", ["auto", "bank"])
 def test_a_loop_trains_alike_with_and_without_graphs(name):
     def trained(captures):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         reweighter = DynamicReweighter(n_train=N_TRAIN, n_val=N_VAL, warmup_steps=0, **KINDS[name])

@@ -88,12 +88,12 @@ def test_a_peer_starts_anew_with_an_optimizer_that_has_seen_nothing_and_the_mode
 
 def test_a_peer_that_is_drawn_from_the_seed_of_the_model_starts_elsewhere():
     """As where a loop seeds before it makes the model, and again before it makes the reweighter."""
-    torch.manual_seed(3)
+    torch.default_generator.manual_seed(3)
     model = Network(3).train()
-    torch.manual_seed(3)
+    torch.default_generator.manual_seed(3)
     peer = CoTeaching(N_TRAIN, model, optimizer_of(model)).peer
     assert not torch.equal(peer.out.weight, model.out.weight)
-    torch.manual_seed(3)
+    torch.default_generator.manual_seed(3)
     assert_same(CoTeaching(N_TRAIN, model, optimizer_of(model)).peer.state_dict(), peer.state_dict())
 
 
@@ -194,7 +194,7 @@ class Around(nn.Module):
 def test_a_network_within_a_module_has_a_peer_in_its_place():
     found = []
     for is_within in (False, True):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         model = Network(0, has_norm=False).train()
         reweighter = CoTeaching(N_TRAIN, model, optimizer_of(model), forget_rate=0.5, n_epochs=1e-6)
         for index in plan(3):

@@ -18,7 +18,7 @@ def stepped(name, is_compiled):
     torch.compiler.reset()
     model = Network(0, False).train()
     optimizer = optimizer_of(model)
-    torch.manual_seed(5)
+    torch.default_generator.manual_seed(5)
     reweighter = METHODS[name](optimizer)
 
     def backward(x, y, index):
@@ -36,7 +36,7 @@ def stepped(name, is_compiled):
         step = torch.compile(step, backend="eager")
     elif is_compiled:
         backward = torch.compile(backward, backend="eager")
-    torch.manual_seed(6)
+    torch.default_generator.manual_seed(6)
     losses = torch.stack([step(*of(index)) for index in plan(4)])
     return losses, stored(reweighter.state_dict()), stored(model.state_dict())
 

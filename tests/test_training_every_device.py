@@ -196,10 +196,10 @@ METHODS = {
 def trained(name, dtype, is_half, n_batches=4, captures=True):
     model = Network(0, False).train().to(dtype)
     optimizer = optimizer_of(model)
-    torch.manual_seed(5)
+    torch.default_generator.manual_seed(5)
     reweighter = METHODS[name](optimizer)
     reweighter.captures = captures
-    torch.manual_seed(6)
+    torch.default_generator.manual_seed(6)
     for index in plan(n_batches):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_half):
             batch, val = (X[index].to(dtype), Y[index], index), (X_VAL.to(dtype), Y_VAL, torch.arange(N_VAL))

@@ -75,7 +75,7 @@ from densratio.training import (
 
 
 def backbone():
-    torch.manual_seed(11)
+    torch.default_generator.manual_seed(11)
     return nn.Sequential(nn.Linear(D, 5), nn.BatchNorm1d(5), nn.Dropout(0.3))
 
 
@@ -169,7 +169,7 @@ def weighs(name, reweighter, rows=slice(None)):
 def made(name, seed=0, has_norm=True):
     model = Network(seed, has_norm).train()
     optimizer = optimizer_of(model)
-    torch.manual_seed(100 + seed)
+    torch.default_generator.manual_seed(100 + seed)
     return METHODS[name](optimizer), model, optimizer
 
 
@@ -188,12 +188,12 @@ def start_at_once(reweighter):
 @every_method
 def test_a_run_resumes_to_the_bit(name, stop, has_norm):
     batches = plan(9)
-    torch.manual_seed(7)
+    torch.default_generator.manual_seed(7)
     whole = made(name, 0, has_norm)
-    torch.manual_seed(7)
+    torch.default_generator.manual_seed(7)
     train(*whole, batches)
     first = made(name, 0, has_norm)
-    torch.manual_seed(7)
+    torch.default_generator.manual_seed(7)
     train(*first, batches[:stop])
     saved, draws = [stored(part.state_dict()) for part in first], torch.get_rng_state()
     resumed = made(name, 1, has_norm)
@@ -397,10 +397,10 @@ def test_a_step_records_the_training_batch_once_and_draws_as_plain_training_does
     """Running statistics and random draws are those of one pass of the training rows."""
     reweighter, model, _ = made(name)
     plain = copy.deepcopy(model)
-    torch.manual_seed(5)
+    torch.default_generator.manual_seed(5)
     plain(X[:9])
     after = torch.get_rng_state()
-    torch.manual_seed(5)
+    torch.default_generator.manual_seed(5)
     start_at_once(reweighter).weighted_loss(model, of(range(9)), VAL)
     assert torch.equal(torch.get_rng_state(), after)
     assert_same(dict(model.named_buffers()), dict(plain.named_buffers()))

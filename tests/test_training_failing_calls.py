@@ -93,7 +93,7 @@ WITHOUT_VALIDATION = {
 def run_of(name, n_steps, seed=0):
     model = Network(seed, False).train()
     optimizer = optimizer_of(model)
-    torch.manual_seed(3)
+    torch.default_generator.manual_seed(3)
     reweighter = METHODS[name](optimizer=optimizer)
     train(reweighter, model, optimizer, plan(n_steps))
     return reweighter, model, optimizer
@@ -313,7 +313,7 @@ def test_a_critic_that_was_made_stays_after_a_checkpoint_that_does_not_fit():
 
 
 def stepped(reweighter, model, optimizer, batches):
-    torch.manual_seed(5)
+    torch.default_generator.manual_seed(5)
     return train(reweighter, model, optimizer, batches), stored(reweighter.state_dict())
 
 

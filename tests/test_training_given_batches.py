@@ -50,7 +50,7 @@ def test_the_mixture_takes_batches_of_every_size(n, m, is_double):
 def test_labels_of_8_bits_are_those_of_64(name):
     weights = []
     for labels in (torch.int64, torch.uint8):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         method, model, optimizer = made(name)
         for step in range(5):
             (x, y, i), (x_val, y_val, j) = of((torch.arange(14) + 14 * step) % N_TRAIN), VAL
@@ -344,7 +344,7 @@ def test_an_input_of_several_parts_gives_the_weights_of_the_whole(name):
     for part in (lambda *batch: batch, in_two):
         model = OfTwo().train() if part is in_two else Network(0, has_norm=False).train()
         optimizer = optimizer_of(model)
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         method = reweighter(name, N_TRAIN, model=model, optimizer=optimizer, **GIVEN)
         for step in range(5):
             batch = of((torch.arange(14) + 14 * step) % N_TRAIN)

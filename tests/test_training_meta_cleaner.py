@@ -114,7 +114,7 @@ def test_rows_unlike_the_others_of_their_label_lose_their_share(seed):
     is_wrong = random.random(400) < 0.25
     x = torch.as_tensor(random.normal(size=(400, 2)) * 0.3 + np.where(right == 1, 1.0, -1.0)[:, None], dtype=torch.float32)
     y = torch.as_tensor(np.where(is_wrong, 1 - right, right))
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     model, reweighter = Features(), MetaCleaner(400, 2, learning_rate=0.01)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(30):

@@ -260,7 +260,7 @@ def test_the_global_generator_is_neither_read_nor_moved(name):
     results = []
     for state in (1, 2):
         with torch.random.fork_rng():
-            torch.manual_seed(state)
+            torch.default_generator.manual_seed(state)
             before = torch.get_rng_state()
             reweighter = new(POTENTIALS[name]())
             run(reweighter, 0, 4, by_class=True)
@@ -355,7 +355,7 @@ def test_a_bad_batch_on_the_cpu_raises_before_the_potential_meets_it(name):
 @by_potential
 def test_a_hidden_layer_is_compared_in_the_one_line_and_with_a_bank(name, by_class):
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
     params = {"layer": "1"} if by_class else {"transformation": lambda prediction, label, losses: prediction.detach()}
     reweighter = new(POTENTIALS[name](), val_refresh=5, **params)
@@ -413,7 +413,7 @@ def test_a_step_size_that_is_no_positive_number_is_refused(step_size):
 def test_a_network_of_ones_own_is_trained_and_saved_with_the_weights():
     def make():
         with torch.random.fork_rng():
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             return new(Critic(nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)), n_pretraining=1))
 
     straight, before, after = make(), make(), make()

@@ -265,7 +265,7 @@ def test_targets_that_a_method_by_classes_cannot_take_are_told_with_what_to_type
 def test_losses_of_one_output_a_row_are_the_losses_of_the_rows(name):
     column, losses = (Y[:, None] > 0).float(), []
     for loss in (nn.BCEWithLogitsLoss(reduction="none"), multilabel):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         model = nn.Linear(X.shape[1], 1)
         method = reweighter(name, N_TRAIN, N_VAL, model=model, optimizer=optimizer_of(model))
         method.loss = loss

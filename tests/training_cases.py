@@ -42,7 +42,7 @@ def same_bits(one, other):
 
 def network(seed=0, norm=None):
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return nn.Sequential(nn.Linear(2, 8), *([norm] if norm else []), nn.ReLU(), nn.Linear(8, 3))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -135,27 +136,34 @@ def _expected(rows: LabelRows) -> tuple[np.ndarray, float]:
     """
     n_classes = rows.n_classes
     n_some = max(_SOME_ROWS, _SOME_ROWS_A_CLASS * n_classes)
-    some = rows.take(np.random.default_rng(0).permutation(len(rows.given))[:n_some])
+    is_all = len(rows.given) <= n_some
+    some = rows if is_all else rows.take(np.random.default_rng(0).permutation(len(rows.given))[:n_some])
     near, other = (_rounds(some, begin(some), 1.0, _FIRST_POWERS, _MANY_ROUNDS) for begin in (_confident, _surest))
-    if other.value > near.value + n_classes:
-        return _rounds(rows, other.counts * (rows.counts.sum() / some.counts.sum()), other.power, NEXT_POWERS, _ROUNDS)[1:]
-    return _rounds(rows, _confident(rows), 1.0, _FIRST_POWERS, _ROUNDS)[1:]
+    most_likely = _likeliest(other)
+    if most_likely.value > _likeliest(near).value + n_classes:
+        counts = most_likely.counts * (rows.counts.sum() / some.counts.sum())
+        return _likeliest(_rounds(rows, counts, most_likely.power, NEXT_POWERS, _ROUNDS))[1:]
+    begun = near[:_ROUNDS] if is_all else _rounds(rows, _confident(rows), 1.0, _FIRST_POWERS, _ROUNDS)
+    return _likeliest(begun)[1:]
 
 
-def _rounds(rows: LabelRows, counts: np.ndarray, power: float, factors: np.ndarray, most: int) -> _Round:
-    """The most likely of at most `most` rounds from counts (K, K); they end when several of them gain little."""
+def _likeliest(rounds: Iterable[_Round]) -> _Round:
+    return max(rounds, key=lambda each: each.value)
+
+
+def _rounds(rows: LabelRows, counts: np.ndarray, power: float, factors: np.ndarray, most: int) -> list[_Round]:
+    """At most `most` rounds, and at least _ROUNDS, from counts (K, K); they end when several of them gain little."""
     found: list[_Round] = []
     for _ in range(most):
         transition = _pooled(counts)[0]
         log_q = rows.log_classes(transition)
         n_together = max(1, _TOGETHER // max(log_q.size, counts.size))
         parts = np.split(power * factors, range(n_together, len(factors), n_together))
-        fits = (fit for powers in parts for fit in _counted(rows, log_q, powers, transition))
-        found.append(max(fits, key=lambda fit: fit.value))
+        found.append(_likeliest(fit for powers in parts for fit in _counted(rows, log_q, powers, transition)))
         if len(found) > _ROUNDS and found[-1].value < found[-1 - _ROUNDS].value + _LEAST_GAIN:
             break
         factors, (_, counts, power) = NEXT_POWERS, found[-1]
-    return max(found, key=lambda fit: fit.value)
+    return found
 
 
 def _confident(rows: LabelRows) -> np.ndarray:

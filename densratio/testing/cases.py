@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from .. import objectives
@@ -16,7 +18,7 @@ from ..objectives import Objective
 from .laws import close, largest
 from .problem import MOST_COLUMNS, MOST_ROWS, Problem, problems
 
-__all__ = ["Case", "drawn_for", "is_its_own_projection", "kind_of"]
+__all__ = ["Case", "cases_of", "is_its_own_projection", "kind_of"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -27,6 +29,11 @@ class Case:
     objective: Objective
     features: Features
     solver: Any = None  # a Solver in cases of solvers
+
+    @cached_property
+    def runs(self) -> dict[int | None, Any]:
+        """The solver's states after runs from the cold start, by their bound on the steps, None for the solver's own."""
+        return {}
 
     def __repr__(self) -> str:
         return repr(self.problem)
@@ -41,7 +48,11 @@ class Case:
 
     def built(self, convert: Callable[[np.ndarray], Array] = np.asarray) -> objectives.Problem:
         """The objective's problem on the drawn samples."""
-        return self.objective.problem(*self.inputs(convert))
+        return self._in_numpy if convert is np.asarray else self.objective.problem(*self.inputs(convert))
+
+    @cached_property
+    def _in_numpy(self) -> objectives.Problem:
+        return self.objective.problem(*self.inputs())
 
     def start(self) -> np.ndarray:
         """The cold start (p,)."""
@@ -71,11 +82,24 @@ class Case:
         return float(value), grad
 
 
-def drawn_for(objective: Objective, on: SearchStrategy[Problem] | None) -> SearchStrategy[Problem]:
-    """`on`, or the default problems, which have one column if the objective takes the rows themselves."""
-    if on is not None:
-        return on
-    return problems(n_rows=(1, MOST_ROWS), n_columns=(1, 1 if objective.takes == "rows" else MOST_COLUMNS))
+def cases_of(
+    objective: Objective, features: Features | None, on: SearchStrategy[Problem] | None, solver: Any = None
+) -> SearchStrategy[Case]:
+    """Cases on the problems of `on`, by default on small ones, which have one column if the objective takes the rows themselves.
+
+    A profile that derandomizes draws the same problems for each law. They are the same cases then: what one law has computed
+    serves the next.
+    """
+    if on is None:
+        on = problems(n_rows=(1, MOST_ROWS), n_columns=(1, 1 if objective.takes == "rows" else MOST_COLUMNS))
+    known: dict[tuple[Any, ...], Case] = {}
+
+    def case(problem: Problem) -> Case:
+        samples = problem.source, problem.target
+        key = (problem.seed, repr(problem), *((x.shape, x.dtype, x.tobytes()) for x in samples))
+        return known.setdefault(key, Case(problem, objective, features or Gaussian(), solver))
+
+    return st.builds(case, on)
 
 
 def is_its_own_projection(case: Case, coef: np.ndarray) -> None:

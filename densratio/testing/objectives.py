@@ -8,14 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from .._arrays import Array
 from ..features import Features, Gaussian
 from ..objectives import Objective, Problem
 from . import problem as drawn
-from .cases import Case, drawn_for, is_its_own_projection, kind_of
+from .cases import Case, cases_of, is_its_own_projection, kind_of
 from .laws import array_libraries, at_most, check_is_a, close, hold, largest, length, numbers, short
 from .projections import PROJECTION_LAWS
 
@@ -41,7 +40,7 @@ def check_objective(
     that of the loaded hypothesis profile.
     """
     check_is_a(Objective, objective, "objective", "check_objective(objective)")
-    cases = st.builds(Case, drawn_for(objective, on), st.just(objective), st.just(features or Gaussian()))
+    cases = cases_of(objective, features, on)
     for law in _laws_of(objective):
         hold(law, cases, max_examples)
 

@@ -7,16 +7,15 @@ import importlib.util
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from .._arrays import map_arrays
-from ..features import Features, Gaussian
+from ..features import Features
 from ..objectives import Objective, Problem
 from ..solvers import Reference, Solver, State
 from ..solvers.base import residual_scale
 from . import problem as drawn
-from .cases import Case, drawn_for, is_its_own_projection, kind_of
+from .cases import Case, cases_of, is_its_own_projection, kind_of
 from .laws import at_most, check_is_a, close, hold, largest
 
 __all__ = ["check_solver"]
@@ -44,7 +43,7 @@ def check_solver(
     """
     check_is_a(Solver, solver, "solver", "check_solver(solver, objective)")
     check_is_a(Objective, objective, "objective", "check_solver(solver, objective)")
-    cases = st.builds(Case, drawn_for(objective, on), st.just(objective), st.just(features or Gaussian()), st.just(solver))
+    cases = cases_of(objective, features, on, solver)
     laws = [_the_solver_starts_feasible, _a_run_is_calls_of_step, _the_solver_ends_feasible]
     if is_monotone:
         laws += [_no_step_worsens_the_value, _a_warm_start_at_the_answer_stays_as_good]
@@ -67,7 +66,13 @@ def _started(case: Case, coef: np.ndarray | None = None) -> tuple[Solver, State,
 
 def _ran(case: Case, coef: np.ndarray | None = None, *, max_iter: int | None = None) -> State:
     solver, state, problem = _started(case, coef)
-    return (replace(solver, max_iter=max_iter) if max_iter else solver).run(problem, state)
+    if max_iter is not None:
+        solver = replace(solver, max_iter=max_iter)
+    if coef is not None:
+        return solver.run(problem, state)
+    if max_iter not in case.runs:
+        case.runs[max_iter] = solver.run(problem, state)
+    return case.runs[max_iter]
 
 
 def _the_solver_starts_feasible(case: Case) -> None:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from inspect import Parameter, signature
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import sklearn
@@ -45,7 +45,9 @@ def _scores(ratio: Discriminator, candidates: list[dict[str, Any]], samples: Sam
     held_out = ratio._held_out(table, samples)
     if held_out.shape[1] == 1:
         return np.zeros((len(candidates), 1))
-    likelihoods = np.stack([ratio._likelihood(candidate["classifier"], table, held_out) for candidate in candidates])
+    fits = [ratio._cross_fit(candidate["classifier"], table, held_out) for candidate in candidates]
+    ratio._searched = _Searched(samples, held_out, list(zip((one["classifier"] for one in candidates), fits, strict=True)))
+    likelihoods = np.stack([ratio._likelihood(models, scores, table, held_out.shape[1]) for models, scores in fits])
     share, size = table.counts / table.counts.sum(), table.counts.sum()
     best, scores = 0, [float(likelihoods[0] @ share)]
     for number, likelihood in enumerate(likelihoods[1:], start=1):
@@ -56,6 +58,18 @@ def _scores(ratio: Discriminator, candidates: list[dict[str, Any]], samples: Sam
         if scores[number] > scores[best]:
             best = number
     return np.array(scores)[:, None]
+
+
+class _Searched(NamedTuple):
+    """The folds (n, k) that a search held out of samples, and for each classifier what `_cross_fit` gives."""
+
+    samples: Samples
+    held_out: np.ndarray
+    fits: list[tuple[Any, tuple[list[Any], np.ndarray]]]
+
+    def is_of(self, samples: Samples, held_out: np.ndarray) -> bool:
+        """Whether these are the first folds (n, m) of the samples."""
+        return self.samples is samples and np.array_equal(self.held_out, held_out[:, : self.held_out.shape[1]])
 
 
 class Discriminator(RatioEstimator):
@@ -118,6 +132,7 @@ class Discriminator(RatioEstimator):
     _returns: ClassVar[tuple[str, ...]] = ("probabilities_",)
 
     _schema: Schema | None
+    _searched: _Searched
 
     def __init__(
         self,
@@ -158,7 +173,7 @@ class Discriminator(RatioEstimator):
     def _fit(self, samples: Samples) -> Array:
         table = table_of(samples)
         held_out = self._held_out(table, samples, self.n_repeats)
-        models, scores = self._cross_fit(self._chosen("classifier"), table, held_out)
+        models, scores = self._cross_fit_chosen(samples, table, held_out)
         self.classifiers_, self.n_folds_ = models, held_out.shape[1]
         self.calibration_, log_odds = self._calibrated(models[0], table, scores, held_out.shape[1])
         n_source, n_target = (float(table.counts[table.y == domain].sum()) for domain in (0, 1))
@@ -198,6 +213,18 @@ class Discriminator(RatioEstimator):
         scores = np.sum([values for _, values in folds], axis=0) / held_out.sum(axis=1)
         return [model for model, _ in folds], table.mean_of_copies(scores)
 
+    def _cross_fit_chosen(self, samples: Samples, table: Table, held_out: np.ndarray) -> tuple[list[Any], np.ndarray]:
+        """`_cross_fit` of the chosen classifier, whose first folds the search has fitted already if it had all rows."""
+        classifier, searched = self._chosen("classifier"), self.__dict__.pop("_searched", None)
+        if searched is None or not searched.is_of(samples, held_out):
+            return self._cross_fit(classifier, table, held_out)
+        models, scores = next(fit for own, fit in searched.fits if own is classifier)
+        if len(models) == held_out.shape[1]:
+            return models, scores
+        more, others = self._cross_fit(classifier, table, held_out[:, len(models) :])
+        share = held_out[:, : len(models)].sum(axis=1) / held_out.sum(axis=1)
+        return models + more, share * scores + (1.0 - share) * others
+
     def _calibrated(self, model: Any, table: Table, scores: np.ndarray, n_folds: int) -> tuple[Calibration | None, np.ndarray]:
         """The calibration, and the calibrated log odds (n,) of rows with held-out log odds `scores` (n,)."""
         gives_probabilities = hasattr(model, "predict_proba")
@@ -212,10 +239,9 @@ class Discriminator(RatioEstimator):
         calibration = CALIBRATIONS[self.calibration]().fit(scores, table.y, table.counts)
         return calibration, np.clip(calibration(scores), -_bound(table), _bound(table))
 
-    def _likelihood(self, classifier: Any, table: Table, held_out: np.ndarray) -> np.ndarray:
+    def _likelihood(self, models: list[Any], scores: np.ndarray, table: Table, n_folds: int) -> np.ndarray:
         """Held-out log-likelihood (n,) of the label of each row."""
-        models, scores = self._cross_fit(classifier, table, held_out)
-        log_odds = self._calibrated(models[0], table, scores, held_out.shape[1])[1]
+        log_odds = self._calibrated(models[0], table, scores, n_folds)[1]
         return -np.logaddexp(0.0, np.where(table.y == 1, -log_odds, log_odds))
 
     @property
