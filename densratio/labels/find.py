@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.utils import _safe_indexing
 
 from .._arrays import is_sparse, to_host, usable_device
 from .._columns import check_container, is_frame, shown, warn_of_order
@@ -22,9 +23,10 @@ from .default_model import default_model, default_threads, has_torch, makes_netw
 from .encoding import as_numbers, encodes_itself, joined_rows
 from .frame import issue_frame, outer_level, pandas_module, with_interval
 from .given import class_codes, clean_rows, label_array, warn_of_labels, warn_of_spellings
-from .held_out import copies_of, fitted_to, label_folds, n_deals, out_of_fold
+from .held_out import copies_of, fitted_to, label_folds, n_deals, out_of_fold, takes_kernels
 from .numbers import NumberModel, as_targets, out_of_fold_numbers
 from .probabilities import class_issues
+from .rows import OwnOrder, own_order
 
 __all__ = ["find_label_issues"]
 
@@ -146,14 +148,15 @@ def find_label_issues(
     _check_lengths(rows, given, n_rows)
     together = copies_of(rows) if groups is None else _groups(groups, n_rows, len(given))
     n_repeats = n_deals(n_repeats, len(given), are_images=getattr(rows, "ndim", 2) > 2)
-    deals = [label_folds(given, together, cv, seed + repeat) for repeat in range(n_repeats)]
     is_alone = _alone(given, names, together)
+    order, rows, drawn, together = _in_own_order(model, rows, given, together, is_clean)
+    deals = [label_folds(drawn, together, cv, seed + repeat) for repeat in range(n_repeats)]
     with show_progress(bool(verbose)):
-        chosen = default_model(rows, given, seed, together, device) if model is None else _classifier(model, seed, device)
+        chosen = default_model(rows, drawn, seed, together, device) if model is None else _classifier(model, seed, device)
         if n_rows >= (_MANY_IMAGES if getattr(rows, "ndim", 2) > 2 else _MANY):
-            _say_how_long(chosen, rows, given, len(deals) * len(deals[0]), seed, device)
+            _say_how_long(chosen, rows, drawn, len(deals) * len(deals[0]), seed, device)
         with default_threads(chosen, rows) if model is None else nullcontext():
-            dealt = out_of_fold(chosen, rows, given, deals, n_jobs)
+            dealt = order.given(out_of_fold(chosen, rows, drawn, deals, n_jobs))
     return class_issues(names, given, dealt, is_clean | is_alone, seen, n_rows)
 
 
@@ -165,11 +168,23 @@ def _number_issues(
         raise ValueError("clean with rows of its own is for classes, and these labels are numbers: pass row numbers or a mask.")
     n_rows = len(targets)
     _check_lengths(rows, targets, n_rows)
+    is_clean = clean_rows(clean, n_rows)
+    order, rows, drawn, groups = _in_own_order(model, rows, targets, _groups(groups, n_rows, n_rows), is_clean)
     with default_threads(model, rows) if model is None else nullcontext():
-        predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, _groups(groups, n_rows, n_rows), *how)
-    found = NumberModel(targets, predicted, spread, clean_rows(clean, n_rows))
-    frame, limits = issue_frame(targets, predicted, found.scores()), found.limits()
+        found = out_of_fold_numbers(_regressor(model), rows, drawn, groups, *how)
+    predicted, spread = order.given(np.stack(found))
+    numbers = NumberModel(targets, predicted, spread, is_clean)
+    frame, limits = issue_frame(targets, predicted, numbers.scores()), numbers.limits()
     return with_interval(frame, limits, "the rows say too little about the numbers", "look at rows drawn at random.")
+
+
+def _in_own_order(
+    model: Any, rows: Any, values: np.ndarray, groups: np.ndarray | None, is_clean: np.ndarray
+) -> tuple[OwnOrder, Any, np.ndarray, np.ndarray | None]:
+    """An order of rows, values (n,) and groups, and these in it: so folds don't follow the given order."""
+    order = own_order(None if takes_kernels(model) else rows, values, groups, is_clean)
+    at = order.rows
+    return order, _safe_indexing(rows, at), values[at], None if groups is None else groups[at]
 
 
 def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], Any]) -> Any:

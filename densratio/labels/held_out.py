@@ -21,7 +21,7 @@ from .._validation import check_count
 
 __all__ = [
     "calibrated_loss", "calibrated_losses", "copies_of", "fitted", "fitted_to", "is_better", "label_folds", "log_losses", "n_deals",
-    "of_all_folds", "out_of_fold", "probabilities",
+    "of_all_folds", "out_of_fold", "probabilities", "takes_kernels",
 ]  # fmt: skip
 
 _COPIED, _DISTINCT = 0.5, 0.1  # shares of copied and of distinct rows above which copies are held out together
@@ -77,6 +77,11 @@ def fitted(model: Any, rows: Any, given: np.ndarray) -> Any:
 def fitted_to(model: Any, rows: Any, given: np.ndarray, some: np.ndarray) -> Any:
     """A copy of the model, fitted to some of the rows: of a frame, a sparse or dense array, or a kernel matrix (n, n)."""
     return fitted(model, *_safe_split(_tagged(model), rows, given, some))
+
+
+def takes_kernels(model: Any) -> bool:
+    """Whether the rows of a model are those of a kernel matrix (n, n)."""
+    return bool(get_tags(_tagged(model)).input_tags.pairwise)
 
 
 def _tagged(model: Any) -> Any:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Rows", "dealt", "held_shares", "merged"]
+from .._blocks import over_rows
+
+__all__ = ["OwnOrder", "Rows", "dealt", "held_shares", "merged", "own_order"]
+
+_RANKED = 1000  # columns up to which values are ranked, which removes their units, and sorts each column
 
 
 class Rows(NamedTuple):
@@ -34,6 +38,48 @@ def merged(rows: Rows) -> tuple[Rows, np.ndarray]:
     place[used] = inverse
     distinct = rows.take(used[first])
     return distinct._replace(counts=np.bincount(inverse, rows.counts[used], len(first))), place
+
+
+class OwnOrder(NamedTuple):
+    """Row numbers (n,) in an order of their own, and for each of n given rows a number that it shares with its equals."""
+
+    rows: np.ndarray
+    kind: np.ndarray
+
+    def given(self, values: np.ndarray) -> np.ndarray:
+        """Values (r, n, ...) of rows in this order, in the given one; equal rows have the mean of their values."""
+        back = values[:, np.argsort(self.rows)]
+        counts = np.bincount(self.kind)
+        if len(counts) == len(self.kind):
+            return back
+        sums = np.zeros((len(back), len(counts), *back.shape[2:]))
+        np.add.at(sums, (slice(None), self.kind), back)
+        return (sums / counts.reshape(-1, *[1] * (back.ndim - 2)))[:, self.kind]
+
+
+def own_order(rows: Any, *others: np.ndarray | None) -> OwnOrder:
+    """An order as if by chance, which depends on what rows hold, and not on where they are or on the columns' units.
+
+    rows: an array (n, ...) of numbers; rows of another kind stay in their order. others (n,): what tells equal rows apart.
+    """
+    keys = [other for other in others if other is not None]
+    if not isinstance(rows, np.ndarray) or rows.ndim < 2 or rows.dtype.kind not in "fiub":
+        return OwnOrder(np.arange(len(keys[0])), np.arange(len(keys[0])))
+    flat = rows.reshape(len(rows), -1)
+    draw, place = np.random.default_rng(0), np.zeros(len(rows))
+    if flat.shape[1] <= _RANKED:
+        for column in flat.T:
+            place += draw.random() * np.unique(column, return_inverse=True)[1]
+    else:
+        weights = draw.random(flat.shape[1])
+        # Row by row, since a product of matrices rounds by the place of a row.
+        place = over_rows(lambda part: (part * weights).sum(axis=1), flat, flat.shape[1])
+    order = np.lexsort([*keys, place])
+    is_new = np.any([np.diff(key[order]) != 0 for key in (place, *keys)], axis=0)
+    kind = np.empty(len(rows), dtype=int)
+    kind[order] = np.concatenate([[0], np.cumsum(is_new)])
+    # A model may have folds of its own that follow the order: rows beside each other must not be alike.
+    return OwnOrder(order[draw.permutation(len(rows))], kind)
 
 
 def held_shares(rows: Rows, folds: int, seed: int) -> np.ndarray:

@@ -77,6 +77,7 @@ class Reweighter(nn.Module, Joinable, ABC):
             check_number("warmup_steps", warmup_steps, "[0, inf]", " or None")
         self.loss = loss
         self.n_train = n_train
+        self._method = type(self).__name__  # what a state is of
         self.warmup_epochs, self.warmup_steps = warmup_epochs, warmup_steps
         self.rows_seen = self.steps_seen = 0
         self.monitor: Monitor | None = None
@@ -188,11 +189,6 @@ class Reweighter(nn.Module, Joinable, ABC):
         )
         with all_or_nothing(self, message):
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
-
-    @property
-    def _method(self) -> str:
-        """What a state is of."""
-        return type(self).__name__
 
     @property
     def _may_capture(self) -> bool:

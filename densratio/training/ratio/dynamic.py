@@ -130,6 +130,7 @@ class DynamicReweighter(Reweighter):
                        normalize=normalize, potential=potential if not is_auto or name == "wasserstein" else None)
             for name in names
         )  # fmt: skip
+        self._method += f" of {type(self.ratio).__name__}"
         self.agreement = Agreement(len(names)) if is_auto else None
         self.normalize = normalize
         self.n_val = n_val
@@ -381,10 +382,6 @@ class DynamicReweighter(Reweighter):
             for label in too_small:
                 self.too_small_[label] = self.too_small_.get(label, 0) + 1
         return weights
-
-    @property
-    def _method(self) -> str:
-        return f"{super()._method} of {type(self.ratio).__name__}"
 
     @property
     def _steps(self) -> list[StoredStep]:
