@@ -93,7 +93,8 @@ def find_label_issues(
     cv : number of folds. n_repeats : how often the rows are dealt into folds. The mean prediction, which depends less on the rows
         that a model learned from, ranks the rows; the scores are as sure as on average over the deals. None: 4 times up to 5,000
         rows, twice for images, fewer for more rows, once above 10,000.
-    random_state : int, Generator, or None for other folds in each call.
+    random_state : int, Generator, or None for other folds in each call. Folds don't follow the order of the rows if these are
+        numbers in the end, and equal rows with the same label have the mean of their predictions.
     n_jobs : folds at a time, each in a process of its own; with a GPU each has its own copy of the rows there.
     device : where networks are trained, the default ones and those of a function: "cpu", "cuda", "mps". The rows must fit in its
         memory as float32. Models of scikit-learn ignore it.
