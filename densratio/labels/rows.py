@@ -53,7 +53,8 @@ class OwnOrder(NamedTuple):
         if len(counts) == len(self.kind):
             return back
         sums = np.zeros((len(back), len(counts), *back.shape[2:]))
-        np.add.at(sums, (slice(None), self.kind), back)
+        for total, part in zip(sums, back, strict=True):
+            np.add.at(total, self.kind, part)
         return (sums / counts.reshape(-1, *[1] * (back.ndim - 2)))[:, self.kind]
 
 
