@@ -27,6 +27,7 @@ from densratio.labels.encoding import FrameEncoder
 from densratio.labels.frame import issue_frame
 from densratio.labels.held_out import n_deals
 from densratio.labels.probabilities import wrong_scores
+from densratio.labels.rows import own_order
 from densratio.labels.sharpening import sharpened
 
 COLUMNS = ["row", "given_label", "suggested_label", "score", "is_issue"]
@@ -264,9 +265,11 @@ def test_wrong_digits_are_found_in_rows_of_every_kind(digits, kind):
 def test_rows_are_dealt_into_folds_anew(digits, n_repeats, n_dealt):
     X, labels = digits[0][:200], digits[1][:200]
     deals = [StratifiedKFold(4, shuffle=True, random_state=seed) for seed in range(7, 7 + n_dealt)]
-    proba = [cross_val_predict(GaussianNB(var_smoothing=0.1), X, labels, cv=folds, method="predict_proba") for folds in deals]
+    order, model = own_order(X, labels, np.zeros(200)), GaussianNB(var_smoothing=0.1)
+    own = X[order.rows], labels[order.rows]
+    proba = order.given(np.stack([cross_val_predict(model, *own, cv=folds, method="predict_proba") for folds in deals]))
     found = find_label_issues(X, labels, model=GaussianNB(var_smoothing=0.1), cv=4, n_repeats=n_repeats, random_state=7)
-    pd.testing.assert_frame_equal(found, label_issues_from_probabilities(labels, np.stack(proba)))
+    pd.testing.assert_frame_equal(found, label_issues_from_probabilities(labels, proba))
 
 
 @pytest.mark.parametrize(("n_rows", "n_dealt"), [(20, 4), (5000, 4), (5001, 3), (10_000, 2), (10_001, 1), (10**6, 1)])

@@ -16,15 +16,15 @@ from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits, load_wine
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import pairwise_distances
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from densratio import NoisyLabelClassifier, find_label_issues
+from densratio import NoisyLabelClassifier, find_label_issues, label_issues_from_probabilities
 from densratio._sentinels import warn_of_sentinels
 from densratio.labels.default_model import default_model
 from densratio.labels.frame import suggested_classes
@@ -205,8 +205,7 @@ def test_row_numbers_beside_a_clean_table_are_left_out(library, ids):
 def test_a_forest_is_tried_on_few_rows_with_many_labels_of_the_next_class():
     X, true = load_wine(return_X_y=True)
     is_wrong = np.random.default_rng(0).random(len(true)) < 0.4
-    found = find_label_issues(X, np.where(is_wrong, (true + 1) % 3, true), n_repeats=2)
-    assert roc_auc_score(is_wrong[found.row], found.score) > 0.95  # without it 0.86
+    assert isinstance(default_model(X, np.where(is_wrong, (true + 1) % 3, true), 0), RandomForestClassifier)
 
 
 def test_a_linear_network_of_few_rows_leaves_its_start():
@@ -479,4 +478,10 @@ def test_of_a_matrix_of_distances_rows_and_columns_are_held_out(lone):
     y[0] = 7 if lone else y[0]
     of_rows, of_distances = KNeighborsClassifier(7), KNeighborsClassifier(7, metric="precomputed")
     found = find_label_issues(pairwise_distances(X), y, model=of_distances, n_repeats=1)
-    pd.testing.assert_frame_equal(found, find_label_issues(X, y, model=of_rows, n_repeats=1))
+    folds = label_folds(np.unique(y, return_inverse=True)[1], None, 5, 0)
+    proba = np.zeros((60, len(np.unique(y))))
+    for learned, held in folds:
+        learner = of_rows.fit(X[learned], y[learned])
+        proba[np.ix_(held, np.searchsorted(np.unique(y), learner.classes_))] = learner.predict_proba(X[held])
+    expected = label_issues_from_probabilities(y, proba, clean=[0] if lone else None)
+    pd.testing.assert_frame_equal(found, expected)

@@ -21,6 +21,7 @@ from .held_out import calibrated_losses, fitted, is_better, label_folds, probabi
 __all__ = ["default_model", "default_threads", "has_torch", "makes_networks", "torch_network"]
 
 _TRIAL, _TRIAL_FOLDS = 8000, 3  # rows of the comparison (on 4000, trees can still seem better than networks), and its folds
+_ALL_FOLDS = 1000  # rows of a table up to which all folds are compared: fewer rows tell less
 _RIDGES = 0.1, 0.001  # C of logistic regressions, for few columns and for embeddings
 _FEW_IMAGES = 5000
 # Rows for which a forest is tried: boosted trees and networks learn more of the noise in few rows; of fewer it is best by luck.
@@ -33,6 +34,8 @@ _MARGIN = 0.03  # by which others must predict better than networks, which gain 
 def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.ndarray | None = None, device: str = "cpu") -> Any:
     """The network, boosted trees or logistic regression that predicts held-out labels best in a trial on some of the rows.
 
+    Few rows of a table are all held out in turn, so that the choice depends less on chance.
+
     rows (n, d), or images (n, c, h, w) with torch. groups (n,): rows of one group are held out together. device: of the networks.
     """
     if rows.ndim == 4:
@@ -43,12 +46,12 @@ def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.nda
     some = np.random.default_rng(seed).permutation(len(rows))[:_TRIAL]
     if np.bincount(given[some]).max() < _TRIAL_FOLDS:
         return networks[0]
-    learned, held = (
-        some[part] for part in label_folds(given[some], None if groups is None else groups[some], _TRIAL_FOLDS, seed)[0]
-    )
-    if len(np.unique(given[learned])) < 2:
+    folds = label_folds(given[some], None if groups is None else groups[some], _TRIAL_FOLDS, seed)
+    n_folds = len(folds) if rows.ndim == 2 and len(rows) <= _ALL_FOLDS else 1
+    trials = [[some[part] for part in fold] for fold in folds[:n_folds]]
+    if any(len(np.unique(given[learned])) < 2 for learned, _ in trials):
         return networks[0]
-    found = (_held_out_losses(model, rows, given, learned, held) for model in models)
+    found = (np.concatenate([_held_out_losses(model, rows, given, *trial) for trial in trials]) for model in models)
     losses = np.stack(list(ticked(found, len(models), "Models compared")))
     means = losses.mean(axis=1)
     network, other = int(np.argmin(means[: len(networks)])), len(networks) + int(np.argmin(means[len(networks) :]))

@@ -149,11 +149,11 @@ def find_label_issues(
     _check_lengths(rows, given, n_rows)
     together = copies_of(rows) if groups is None else _groups(groups, n_rows, len(given))
     n_repeats = n_deals(n_repeats, len(given), are_images=getattr(rows, "ndim", 2) > 2)
+    order, rows, drawn, its_groups = _in_own_order(model, rows, given, together, is_clean)
+    deals = [label_folds(drawn, its_groups, cv, seed + repeat) for repeat in range(n_repeats)]
     is_alone = _alone(given, names, together)
-    order, rows, drawn, together = _in_own_order(model, rows, given, together, is_clean)
-    deals = [label_folds(drawn, together, cv, seed + repeat) for repeat in range(n_repeats)]
     with show_progress(bool(verbose)):
-        chosen = default_model(rows, drawn, seed, together, device) if model is None else _classifier(model, seed, device)
+        chosen = default_model(rows, drawn, seed, its_groups, device) if model is None else _classifier(model, seed, device)
         if n_rows >= (_MANY_IMAGES if getattr(rows, "ndim", 2) > 2 else _MANY):
             _say_how_long(chosen, rows, drawn, len(deals) * len(deals[0]), seed, device)
         with default_threads(chosen, rows) if model is None else nullcontext():

@@ -86,7 +86,7 @@ def takes_kernels(model: Any) -> bool:
 
 def _tagged(model: Any) -> Any:
     """The model, or a plain estimator in its place if scikit-learn can't read what it takes: rows (n, d), no kernel matrix."""
-    return model if hasattr(model, "__sklearn_tags__") else BaseEstimator()
+    return model if hasattr(model, "__sklearn_tags__") and not isinstance(model, type) else BaseEstimator()
 
 
 def probabilities(model: Any, rows: Any, n_classes: int) -> np.ndarray:
