@@ -107,6 +107,17 @@ def test_checked_rows_tell_a_number_that_the_labels_do_not(hard):
 
 
 @pytest.mark.filterwarnings("ignore:From")
+def test_a_mask_names_the_checked_rows(hard):
+    labels, true, proba = hard
+    is_checked = np.random.default_rng(0).random(3000) < 0.05
+    rows = np.flatnonzero(is_checked)
+    listed = [label_issues_from_probabilities(labels, proba, checked=(which, true[rows])) for which in (is_checked, rows)]
+    pd.testing.assert_frame_equal(*listed)
+    with pytest.raises(ValueError, match=f"checked has {len(rows)} rows and 3000 labels"):
+        label_issues_from_probabilities(labels, proba, checked=(is_checked, true))
+
+
+@pytest.mark.filterwarnings("ignore:From")
 def test_all_rows_checked_give_the_number(hard):
     labels, true, proba = hard
     listed = label_issues_from_probabilities(labels, proba, checked=(np.arange(3000), true))
@@ -138,7 +149,8 @@ WRONG = [
     ([1, 2], {}, "checked must be"),
     (([1, 1], [0, 1]), {}, "has row 1 twice"),
     (([0, 90], [0, 1]), {}, "row numbers from 0 to 59"),
-    (([0.5], [0]), {}, "row numbers from 0 to 59"),
+    (([0.5], [0]), {}, "row numbers from 0 to 59, or a mask of all"),
+    (([True, False], [0]), {}, "row numbers from 0 to 59, or a mask of all"),
     (([], []), {}, "row numbers from 0 to 59"),
     (([0, 1], [0]), {}, "2 rows and 1 labels"),
     (([0, 1], [0, None]), {}, "checked labels must hold a label for each row"),

@@ -29,7 +29,7 @@ class Checked(NamedTuple):
 
 
 def checked_rows(checked: Any, given: np.ndarray) -> Checked | None:
-    """Checked rows from a pair (row numbers, right labels), or from a dict or Series of labels by row number.
+    """Checked rows from a pair (row numbers or a mask, right labels), or from a dict or Series of labels by row number.
 
     given (n,): the given labels. A right label may be a class that no given label has. Raises ValueError for other shapes, row
     numbers out of range, repeated rows, and labels of another type.
@@ -47,14 +47,16 @@ def checked_rows(checked: Any, given: np.ndarray) -> Checked | None:
         checked = [row for row, _ in pairs], [label for _, label in pairs]
     if not (isinstance(checked, tuple) and len(checked) == 2):
         raise ValueError(
-            "checked must be (row numbers, right labels) of rows that were drawn at random and checked, or a dict of "
+            "checked must be (row numbers or a mask, right labels) of rows that were drawn at random and checked, or a dict of "
             f"labels by row number; got {type(checked).__name__}."
         )
     rows, labels = np.asarray(to_host(checked[0])), label_array(checked[1], "checked labels")
+    if rows.dtype == bool and rows.shape == (n_rows,):
+        rows = np.flatnonzero(rows)
     is_number = rows.ndim == 1 and rows.size and rows.dtype.kind in "iu"
     strange = rows[(rows < 0) | (rows >= n_rows)] if is_number else rows.ravel()
     if strange.size or not is_number:
-        raise ValueError(f"checked rows must be row numbers from 0 to {n_rows - 1}; got {strange[:5].tolist()}.")
+        raise ValueError(f"checked rows must be row numbers from 0 to {n_rows - 1}, or a mask of all; got {strange[:5].tolist()}.")
     if len(labels) != len(rows):
         raise ValueError(f"checked has {len(rows)} rows and {len(labels)} labels: pass one label for each row.")
     if len(np.unique(rows)) < len(rows):
