@@ -76,9 +76,9 @@ def find_label_issues(
     labels : (n,) given classes, text or whole numbers; numbers; or (n, L), several for each row.
     kind : "classes", "numbers", or "auto": numbers if labels hold fractions, or more than 50 whole numbers for four rows each.
     clean : row numbers or a mask of rows known to be right; for classes (n,) also a second (X, labels) that is right.
-    checked : (row numbers or a mask, right labels) of rows drawn at random and checked by a person, or a dict of labels by row number; for
-        classes (n,). Draw them from all rows, not from the doubtful ones: 200 determine the number to within a tenth to a fifth.
-        They are listed with score 1 if the given label is wrong, else 0.
+    checked : (row numbers or a mask, right labels) of rows drawn at random and checked by a person, or a dict of labels by row
+        number; for classes (n,). Draw them from all rows, not from the doubtful ones: 200 determine the number to within a tenth to
+        a fifth. They are listed with score 1 if the given label is wrong, else 0.
     model : scikit-learn classifier with predict_proba, for numbers a regressor, or a function (n_features or shape, n_classes) ->
         nn.Module that sees rows (d,) or images (c, h, w) as they are. One of a kernel or distance matrix, as with
         SVC(kernel="precomputed"), has X (n, n). None: whichever predicts best of a perceptron, on columns with one unit or scaled
