@@ -396,6 +396,10 @@ BAD = {
         lambda: find_label_issues(FRAME, TWO, clean=(FRAME.assign(b=np.inf), TWO), model=LogisticRegression()),
         "Column 'b' of the table clean is infinite in row 0",
     ),
+    "text": (
+        lambda: find_label_issues(FRAME, TWO, clean=(FRAME.assign(b="x"), TWO), model=LogisticRegression()),
+        r"clean\['b'\] = pandas.to_numeric\(clean\['b'\], .*or leave it out of both\.$",
+    ),
     "no deal": (lambda: label_issues_from_probabilities(TWO, np.empty((0, 20, 2))), r"several of these; got shape \(0, 20, 2\)"),
 }  # fmt: skip
 

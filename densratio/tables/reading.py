@@ -24,6 +24,7 @@ from .spelling import conversion, numbers_spelled, spells_number
 
 __all__ = ["KINDS", "Column", "column_names", "loose_values", "objects", "pairs_of", "read_column", "table_of"]
 
+_SAMPLES = "source", "target"
 KINDS = {
     "numbers": "numbers",
     "booleans": "true and false",
@@ -152,7 +153,7 @@ def loose_values(X: Any, name: Any) -> list[Any]:
 
 
 def pairs_of(
-    source: Any, target: Any, names: Sequence[Any], called: tuple[str, str] = ("source", "target")
+    source: Any, target: Any, names: Sequence[Any], called: tuple[str, str] = _SAMPLES
 ) -> dict[Any, tuple[Column, Column]]:
     """The columns of both tables by name, each pair of one kind. Raises ValueError if a pair holds different things.
 
@@ -173,8 +174,10 @@ def _pair(name: Any, source: Any, target: Any, called: tuple[str, str]) -> tuple
         texts = [text for c in (mine, theirs) if c.kind == "categories" for text in c.values if text is not None]
         stray = next((f", such as {text!r}" for text in texts if not spells_number(text)), "")
         held = f"{KINDS[mine.kind]} in the {called[0]} and {KINDS[theirs.kind]} in the {called[1]}{stray}"
-        remedy = _remedy(name, {mine.kind: ("source", source), theirs.kind: ("target", target)})
-        raise ValueError(f"Column {name!r} holds {held}. {remedy}, or leave it out with drop=[{name!r}].")
+        typed = [table.removeprefix("table ") for table in called]
+        remedy = _remedy(name, {mine.kind: (typed[0], source), theirs.kind: (typed[1], target)})
+        leave_out = f"with drop=[{name!r}]" if called == _SAMPLES else "of both"
+        raise ValueError(f"Column {name!r} holds {held}. {remedy}, or leave it out {leave_out}.")
     kind = kinds.pop() if kinds else "empty"
     return mine.of_kind(kind), theirs.of_kind(kind)
 
