@@ -396,7 +396,7 @@ BAD = {
         lambda: find_label_issues(FRAME, TWO, clean=(FRAME.assign(b=np.inf), TWO), model=LogisticRegression()),
         "Column 'b' of the table clean is infinite in row 0",
     ),
-    "text": (
+    "text beside numbers": (
         lambda: find_label_issues(FRAME, TWO, clean=(FRAME.assign(b="x"), TWO), model=LogisticRegression()),
         r"clean\['b'\] = pandas.to_numeric\(clean\['b'\], .*or leave it out of both\.$",
     ),
