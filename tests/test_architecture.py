@@ -19,6 +19,7 @@ ROOMS = [
     "_threads",
     "_arrays",
     "_blocks",
+    "_callers",
     "_columns",
     "_distances",
     "_estimator",

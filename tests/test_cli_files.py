@@ -87,6 +87,14 @@ def test_a_fault_has_the_row_or_the_line(folder):
     assert "t.jsonl: column 'score' has no value on line 5" in error_of(folder, "t.jsonl", "target.csv")
 
 
+@pytest.mark.parametrize("as_json", [dict, lambda columns: pd.DataFrame(columns).to_json()], ids=["lists", "objects"])
+def test_columns_of_json_may_be_called_columns_and_data(tmp_path, as_json):
+    columns = {"columns": ["ab", "cd"], "data": ["xy", "zw"]}
+    content = as_json(columns)
+    (tmp_path / "t.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    assert open_table(tmp_path / "t.json").read(["columns", "data"]).to_dict("list") == columns
+
+
 DAMAGED = {
     "t.csv.bz2": (b"age,income\n1,2\n", "t.csv.bz2 is not a bzip2 file, or it is damaged"),
     "t.csv.xz": (b"age,income\n1,2\n", "is not an xz file, or it is damaged"),
@@ -100,6 +108,7 @@ DAMAGED = {
     "y.json": (b"age,income", "is not a JSON table: it needs a list of objects"),
     "within.json": (b'{"n": 1, "rows": [{"age": 1}]}', "has its rows within 'rows': save that list of objects alone"),
     "short.json": (b'{"columns": ["a", "b"], "data": [[1]]}', "is not a JSON table: it needs a list of objects"),
+    "twice.json": (b'{"columns": ["a", "a"], "data": [[1, 2], [3, 4]]}', "more than one column is named 'a'"),
     "deep.json": (b"[" * 100_000, "is not a JSON table: it needs a list of objects"),
     "deep.jsonl": (b"[" * 100_000, "line 1 is no object"),
     "z.json": (b"[]", "is empty: a table needs columns"),

@@ -408,5 +408,9 @@ def test_the_folds_of_a_search_are_not_fitted_again_and_give_what_a_fit_without_
     expected = Discriminator(LogisticRegression(), n_repeats=n_repeats).fit(X, y, of_weight)
     searched = Discriminator([Counting(C=1e-9), Counting()], n_repeats=n_repeats).fit(X, y, of_weight)
     assert searched.best_params_["classifier"].C == 1.0 and len(fits) == 5 * (2 + n_repeats - 1)
+    for random_state in (None, np.random.default_rng(0)):
+        fits.clear()
+        Discriminator([Counting(C=1e-9), Counting()], n_repeats=n_repeats, random_state=random_state).fit(X, y, of_weight)
+        assert len(fits) == 5 * (2 + n_repeats - 1)
     np.testing.assert_allclose(searched.weights_, expected.weights_, rtol=1e-10)
     np.testing.assert_allclose(searched.transform(X), expected.transform(X), rtol=1e-10)

@@ -397,8 +397,8 @@ BAD = {
         "Column 'b' of the table clean is infinite in row 0",
     ),
     "text beside numbers": (
-        lambda: find_label_issues(FRAME, TWO, clean=(FRAME.assign(b="x"), TWO), model=LogisticRegression()),
-        r"clean\['b'\] = pandas.to_numeric\(clean\['b'\], .*or leave it out of both\.$",
+        lambda: find_label_issues(FRAME, TWO, clean=(FRAME.assign(b=["no"] * 20), TWO), model=LogisticRegression()),
+        r"clean\['b'\] = pandas.to_numeric\(.*, or leave it out\.$",
     ),
     "no deal": (lambda: label_issues_from_probabilities(TWO, np.empty((0, 20, 2))), r"several of these; got shape \(0, 20, 2\)"),
 }  # fmt: skip

@@ -89,6 +89,15 @@ def test_the_order_is_of_the_rows_alone(seed, width):
         np.testing.assert_array_equal(own_order(X * units, labels).rows, own_order(X, labels).rows)
 
 
+@pytest.mark.parametrize("other", [1e20, np.nan])
+@pytest.mark.parametrize("width", [3, 1200])
+def test_a_column_without_bounds_hides_no_row_and_no_copy(width, other):
+    X = np.random.default_rng(0).normal(size=(50, width))
+    X[:, 1] = other
+    kind = own_order(np.vstack([X, X]), np.zeros(100)).kind
+    assert len(set(kind)) == 50 and (kind[50:] == kind[:50]).all()
+
+
 def test_rows_beside_each_other_are_not_alike():
     """Else the folds of a search within the model, which follow the order, would be of other rows than they predict."""
     X = np.arange(1000.0)[:, None]

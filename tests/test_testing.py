@@ -389,6 +389,12 @@ class LeavesTheSet(ProjectedGradient):
         return state._replace(coef=1.001 * state.coef)
 
 
+class ChangesTheProblem(ProjectedGradient):
+    def init(self, problem, coef=None):
+        problem.target[...] = 0.0
+        return super().init(problem, coef)
+
+
 class WaitsForTheHost(ProjectedGradient):
     def step(self, problem, state):
         if float(state.residual) < 0.0:
@@ -404,6 +410,7 @@ WRONG_SOLVERS = [
     (OtherRun, "a run is calls of step"),
     (OtherSingleStep, "a single step is a step"),
     (LeavesTheSet, "the solver ends feasible"),
+    (ChangesTheProblem, "no step worsens the value"),
     (WaitsForTheHost, "a step never waits for the device"),
 ]
 

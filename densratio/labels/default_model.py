@@ -32,7 +32,7 @@ _MARGIN = 0.03  # by which others must predict better than networks, which gain 
 
 
 def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.ndarray | None = None, device: str = "cpu") -> Any:
-    """The network, boosted trees or logistic regression that predicts held-out labels best in a trial on some of the rows.
+    """The network, trees or logistic regression that predicts held-out labels best in a trial on some of the rows.
 
     Few rows of a table are all held out in turn, so that the choice depends less on chance.
 

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.utils import _safe_indexing
 
 from .._arrays import is_sparse, to_host, usable_device
+from .._callers import outer_level
 from .._columns import check_container, is_frame, shown, warn_of_order
 from .._progress import show_progress
 from .._sentinels import warn_of_sentinels
@@ -21,7 +22,7 @@ from .._validation import check_count, seed_of
 from .checked import checked_rows
 from .default_model import default_model, default_threads, has_torch, makes_networks, torch_network
 from .encoding import as_numbers, encodes_itself, joined_rows
-from .frame import issue_frame, outer_level, pandas_module, with_interval
+from .frame import issue_frame, pandas_module, with_interval
 from .given import class_codes, clean_rows, label_array, warn_of_labels, warn_of_spellings
 from .held_out import copies_of, fitted_to, label_folds, n_deals, out_of_fold, takes_kernels
 from .numbers import NumberModel, as_targets, out_of_fold_numbers

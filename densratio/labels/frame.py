@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["issue_frame", "outer_level", "pandas_module", "suggested_classes", "with_interval"]
+from .._callers import outer_level
+
+__all__ = ["issue_frame", "pandas_module", "suggested_classes", "with_interval"]
 
 _LEAST = 0.1  # score from which a row can be an issue: many small scores may sum to one, and are no reason to look at a row
 _UNSURE = 0.05  # gap between the fewest and the most wrong labels, as a share of the rows, that triggers a warning
-
-
-def outer_level() -> int:
-    """The stacklevel by which the caller's warning points to the line that called this package."""
-    package, frame, level = Path(__file__).parents[1], sys._getframe(1), 1
-    while frame.f_back is not None and package in Path(frame.f_code.co_filename).parents:
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def pandas_module() -> Any:

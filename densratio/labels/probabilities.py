@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from .._callers import outer_level
 from .._columns import check_container, is_frame, library_of, numbers_of
 from ..tables.reading import column_names
 from .checked import Checked, checked_rows, recalibrated
 from .confusion import LabelModel, careful_posterior
-from .frame import issue_frame, outer_level, pandas_module, suggested_classes, with_interval
+from .frame import issue_frame, pandas_module, suggested_classes, with_interval
 from .given import class_codes, clean_rows, warn_of_spellings
 from .tokens import are_sequences, token_issues
 

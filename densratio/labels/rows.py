@@ -72,9 +72,9 @@ def own_order(rows: Any, *others: np.ndarray | None) -> OwnOrder:
         for column in flat.T:
             place += draw.random() * np.unique(column, return_inverse=True)[1]
     else:
-        weights = draw.random(flat.shape[1])
-        # Row by row, since a product of matrices rounds by the place of a row.
-        place = over_rows(lambda part: (part * weights).sum(axis=1), flat, flat.shape[1])
+        # Sums modulo 2**64 of whole numbers: nothing is rounded, however large a column is, and NaN equals NaN.
+        weights = draw.integers(2**64, size=flat.shape[1] * flat.itemsize, dtype=np.uint64)
+        place = over_rows(lambda part: (_bytes(part) * weights).sum(axis=1), flat, len(weights))
     order = np.lexsort([*keys, place])
     is_new = np.any([np.diff(key[order]) != 0 for key in (place, *keys)], axis=0)
     kind = np.empty(len(rows), dtype=int)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import to_host
+from .._callers import outer_level
 from .._columns import check_container, is_frame, shown
 from .._estimator import Estimator
 from .._names import alike, nearest
@@ -193,7 +193,7 @@ class TableEncoder(TransformerMixin, Estimator):
                 f"Column {name!r} counts up without repeating, as row numbers do: it is left out. If it measures something, "
                 f"encoder=TableEncoder(keep=[{name!r}]) keeps it, and --columns on the command line.",
                 UserWarning,
-                stacklevel=_outside(),
+                stacklevel=outer_level(),
             )
         return {name: dropped(name, "whole numbers in equal steps: they name rows and do not describe them") for name in found}
 
@@ -258,15 +258,7 @@ def _warn_of_mistaken(X: Any, pairs: Mapping[Any, Sequence[Column]], texts: Mapp
             samples = [pair[0].values] if pair[0] is pair[1] else [column.values for column in pair]
             advice = advice_on_numbers(X, name, samples)
         if advice is not None:
-            warnings.warn(advice, UserWarning, stacklevel=_outside())
-
-
-def _outside() -> int:
-    """The stacklevel, for a warning of the caller, of the first frame that is neither of this package nor of scikit-learn."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("densratio", "sklearn"):
-        level, frame = level + 1, frame.f_back
-    return level
+            warnings.warn(advice, UserWarning, stacklevel=outer_level())
 
 
 def _as_fitted(column: Column, use: ColumnUse) -> Column:

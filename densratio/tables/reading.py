@@ -24,7 +24,6 @@ from .spelling import conversion, numbers_spelled, spells_number
 
 __all__ = ["KINDS", "Column", "column_names", "loose_values", "objects", "pairs_of", "read_column", "table_of"]
 
-_SAMPLES = "source", "target"
 KINDS = {
     "numbers": "numbers",
     "booleans": "true and false",
@@ -126,22 +125,26 @@ def column_names(X: Any) -> list[Any]:
 def read_column(X: Any, name: Any, sample: str) -> Column:
     """The column with this name. sample: the name of the table in messages. Raises ValueError for values of no known kind."""
     # One table is not compared with another, and its reader may have no such parameter.
-    leave_out = f" with drop=[{name!r}]" if sample in ("source", "target", "reference") else ""
     values, is_category, has_zone = _as_array(X[name]) if is_frame(X) else (X[:, int(name[1:])], False, False)
     # An array can't declare the type of a column.
     numbers = None if is_frame(X) else _numbers_in_texts(values)
     column = _of_values(values, is_category, has_zone) if numbers is None else Column("numbers", numbers)
     if isinstance(column, str):
         raise ValueError(
-            f"Column {name!r} of the {sample} holds {column}: turn it into numbers, text or dates, or leave it out{leave_out}."
+            f"Column {name!r} of the {sample} holds {column}: turn it into numbers, text or dates, or leave it out{_by_drop(name, sample)}."
         )
     if column.kind != "categories" and np.isinf(column.values).any():
         row = int(np.argmax(np.isinf(column.values)))
         raise ValueError(
             f"Column {name!r} of the {sample} is infinite in row {row}: put a number there, NaN if it is not known, or leave the "
-            f"column out{leave_out}."
+            f"column out{_by_drop(name, sample)}."
         )
     return column
+
+
+def _by_drop(name: Any, sample: str) -> str:
+    """How a call on this sample leaves the column out, if it can."""
+    return f" with drop=[{name!r}]" if sample in ("source", "target", "reference") else ""
 
 
 def loose_values(X: Any, name: Any) -> list[Any]:
@@ -153,7 +156,7 @@ def loose_values(X: Any, name: Any) -> list[Any]:
 
 
 def pairs_of(
-    source: Any, target: Any, names: Sequence[Any], called: tuple[str, str] = _SAMPLES
+    source: Any, target: Any, names: Sequence[Any], called: tuple[str, str] = ("source", "target")
 ) -> dict[Any, tuple[Column, Column]]:
     """The columns of both tables by name, each pair of one kind. Raises ValueError if a pair holds different things.
 
@@ -174,10 +177,9 @@ def _pair(name: Any, source: Any, target: Any, called: tuple[str, str]) -> tuple
         texts = [text for c in (mine, theirs) if c.kind == "categories" for text in c.values if text is not None]
         stray = next((f", such as {text!r}" for text in texts if not spells_number(text)), "")
         held = f"{KINDS[mine.kind]} in the {called[0]} and {KINDS[theirs.kind]} in the {called[1]}{stray}"
-        typed = [table.removeprefix("table ") for table in called]
-        remedy = _remedy(name, {mine.kind: (typed[0], source), theirs.kind: (typed[1], target)})
-        leave_out = f"with drop=[{name!r}]" if called == _SAMPLES else "of both"
-        raise ValueError(f"Column {name!r} holds {held}. {remedy}, or leave it out {leave_out}.")
+        mine_called, theirs_called = (sample.removeprefix("table ") for sample in called)
+        remedy = _remedy(name, {mine.kind: (mine_called, source), theirs.kind: (theirs_called, target)})
+        raise ValueError(f"Column {name!r} holds {held}. {remedy}, or leave it out{_by_drop(name, called[0])}.")
     kind = kinds.pop() if kinds else "empty"
     return mine.of_kind(kind), theirs.of_kind(kind)
 

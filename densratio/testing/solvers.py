@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -60,7 +61,7 @@ def check_solver(
 
 
 def _started(case: Case, coef: np.ndarray | None = None) -> tuple[Solver, State, Problem]:
-    problem = case.built()
+    problem = deepcopy(case.built())  # A solver that changes it is judged by the true one.
     return case.solver, case.solver.init(problem, coef), problem
 
 

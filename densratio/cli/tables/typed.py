@@ -94,16 +94,11 @@ class JsonTable(FrameTable):
     has_dates = False
 
     def _loaded(self) -> Any:
-        from pandas import DataFrame
-
         text, within = self._text(), None
         try:
             found = json.loads(text)
-            if isinstance(found, dict) and {"columns", "data"} <= found.keys():
-                found = [dict(zip(found["columns"], row, strict=True)) for row in found["data"]]
             within = _rows_within(found)
-            columns = found.values() if isinstance(found, dict) else found
-            frame = self._counted(DataFrame(found)) if all(isinstance(one, list | dict) for one in columns) else None
+            frame = self._counted(_frame_of(found))
         except (ValueError, TypeError, AttributeError, RecursionError):
             frame = None
         if within is not None:
@@ -113,6 +108,21 @@ class JsonTable(FrameTable):
                 f'{self.path} is not a JSON table: it needs a list of objects, such as [{{"age": 31}}, {{"age": 45}}].'
             )
         return frame
+
+
+def _frame_of(found: Any) -> Any:
+    """The pandas frame of rows, of columns, or of "columns" and "data". Raises ValueError or TypeError for anything else."""
+    from pandas import DataFrame
+
+    names, rows = (found.get("columns"), found.get("data")) if isinstance(found, dict) else (None, None)
+    # Two columns can have these names too.
+    if isinstance(names, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows):
+        if any(len(row) != len(names) for row in rows):
+            raise ValueError
+        return DataFrame(rows, columns=names)
+    if not all(isinstance(one, list | dict) for one in (found.values() if isinstance(found, dict) else found)):
+        raise ValueError
+    return DataFrame(found)
 
 
 def _rows_within(found: Any) -> str | None:

@@ -20,7 +20,7 @@ from sklearn.utils.validation import validate_data
 from ..._arrays import Array, is_sparse, take_rows
 from ..._columns import is_frame, with_a_value
 from ..._progress import run_all
-from ..._validation import check_count, seed_of
+from ..._validation import check_count
 from ..base import RatioEstimator
 from ..samples import Samples
 from ..search import ParameterSearch, folds_by
@@ -196,7 +196,7 @@ class Discriminator(RatioEstimator):
             return named_folds(folds_by(self.cv, samples), *samples.sizes)
         n_folds = check_count("cv", self.cv, more=", a splitter or an iterable of (train, test)")
         check_count("n_repeats", n_repeats)
-        seed = seed_of(self.random_state)
+        seed = self._drawn_seed()
         first = dealt(table, n_folds, seed)
         if first.shape[1] == 1:
             return first
