@@ -20,7 +20,7 @@ class PlainGradient(Solver):
     step_size: number > 0 in units of the problem's own gradient (KMM: (K w - kappa) / n); None: 1 / curvature at the start.
     of_mean: the step is step_size / k for k coefficients, for a ratio that is the mean of its k kernels with theta = k coef: theta
     then moves by step_size times the gradient in coef, which is k times the gradient in theta. A training loop stores theta,
-    initially 1.
+    initially 1; for KLIEP, whose projection sets the scale, coef, initially 1.
     """
 
     step_size: float | None = None

@@ -135,10 +135,11 @@ def published(method: str, *, data: str, shift: str = "label_noise", compares: s
     A batch takes one plain gradient step, and the weights are not scaled to mean 1. Where the paper is not explicit, this is the
     reading. The step of KM is on (K w - kappa) / n, with 0 <= w <= 50 and DIW's tolerance of the mean. That of WA is on n times
     (15): by (15) itself no weight would move by a tenth in all 400 epochs. KL and LS model the ratio as the mean of a step's k
-    kernels, sum_l theta_l phi_l / k, with theta initially 1; k is the number of validation rows of the batch, or of its class.
-    Their step is k times the printed one, theta <- theta - eta k grad: eta grad alone would move an entry of KL by some
-    thousandths. KL's theta is projected onto the ratios of mean 1 of the batch before the step as well as after it. If the ratio
-    were the sum of the kernels, LS's first weights would be k, and KL's step a hundred times as long as its coefficients.
+    kernels, sum_l theta_l phi_l / k; k is the number of validation rows of the batch, or of its class. Their step is k times the
+    printed one, theta <- theta - eta k grad: eta grad alone would move an entry of KL by some thousandths. If the ratio were the
+    sum of the kernels, LS's first weights would be k, and KL's step a hundred times as long as its coefficients. LS's theta is
+    initially 1. KL's is projected onto the ratios of mean 1 of the batch before the step as well as after it, and the coefficients
+    theta / k of the sum are initially 1: with theta = 1 two of three runs under pair noise diverged.
     Raises ValueError for a combination that the paper does not have.
     """
     key = data, shift, compares

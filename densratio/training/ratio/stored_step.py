@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...estimators import IN_LOOPS, DensityRatio, objective_of
 from ...estimators.solve import make_features
-from ...objectives import Wasserstein1
+from ...objectives import KullbackLeibler, Wasserstein1
 from ...solvers import PlainGradient
 from ..loop.names import other_method
 from ..loop.state import as_stored, before_loading
@@ -32,7 +32,7 @@ class StoredStep(nn.Module):
     """A ratio and its stored vector: weights_ (n_train,) of KMM and Wasserstein, or coef_ (n_val,) of KLIEP and LSIF.
 
     With `normalize` weights have mean 1 in the batch that estimated them (class by class: in the class). The kernel centers of
-    coef_ are validation rows; with `PlainGradient(of_mean=True)` it belongs to the mean of a step's kernels, not to their sum.
+    coef_ are validation rows; LSIF's with `PlainGradient(of_mean=True)` belongs to the mean of a step's kernels, not to their sum.
     Parameters as in `DynamicReweighter`. Raises ValueError for a potential that does not suit the ratio.
     """
 
@@ -63,7 +63,9 @@ class StoredStep(nn.Module):
         self._closed_columns = 1 if potential is None else 0
         self._max_weight = objective.max_weight if isinstance(objective, Wasserstein1) else None
         self.register_module("potential", None if potential is None else _potential(potential, ratio))
-        self._is_of_mean = not self.stores_weights and isinstance(ratio.solver, PlainGradient) and ratio.solver.of_mean
+        # KLIEP's projection sets the scale: its coefficients are of the sum of the kernels whatever the step.
+        is_scaled = self.stores_weights or isinstance(objective, KullbackLeibler)
+        self._is_of_mean = not is_scaled and isinstance(ratio.solver, PlainGradient) and ratio.solver.of_mean
         self._name = "weights_" if self.stores_weights else "coef_"
         self.register_buffer(self._name, torch.ones(n_train if self.stores_weights else n_val))
         before_loading(self, _make_critic)
