@@ -131,7 +131,8 @@ def read_column(X: Any, name: Any, sample: str) -> Column:
     column = _of_values(values, is_category, has_zone) if numbers is None else Column("numbers", numbers)
     if isinstance(column, str):
         raise ValueError(
-            f"Column {name!r} of the {sample} holds {column}: turn it into numbers, text or dates, or leave it out{_by_drop(name, sample)}."
+            f"Column {name!r} of the {sample} holds {column}: turn it into numbers, text or dates, or leave it "
+            f"out{_by_drop(name, sample)}."
         )
     if column.kind != "categories" and np.isinf(column.values).any():
         row = int(np.argmax(np.isinf(column.values)))
