@@ -408,9 +408,10 @@ def test_the_folds_of_a_search_are_not_fitted_again_and_give_what_a_fit_without_
     expected = Discriminator(LogisticRegression(), n_repeats=n_repeats).fit(X, y, of_weight)
     searched = Discriminator([Counting(C=1e-9), Counting()], n_repeats=n_repeats).fit(X, y, of_weight)
     assert searched.best_params_["classifier"].C == 1.0 and len(fits) == 5 * (2 + n_repeats - 1)
-    for random_state in (None, np.random.default_rng(0)):
-        fits.clear()
-        Discriminator([Counting(C=1e-9), Counting()], n_repeats=n_repeats, random_state=random_state).fit(X, y, of_weight)
-        assert len(fits) == 5 * (2 + n_repeats - 1)
     np.testing.assert_allclose(searched.weights_, expected.weights_, rtol=1e-10)
     np.testing.assert_allclose(searched.transform(X), expected.transform(X), rtol=1e-10)
+    anew = StratifiedKFold(5, shuffle=True)  # draws other folds at each split
+    for folds in ({"random_state": None}, {"random_state": rng}, {"cv": anew}, {"cv": anew.split(X, y)}):
+        fits.clear()
+        Discriminator([Counting(C=1e-9), Counting()], n_repeats=n_repeats, **folds).fit(X, y, of_weight)
+        assert len(fits) == 5 * (2 + ("cv" not in folds) * (n_repeats - 1))

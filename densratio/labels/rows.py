@@ -49,13 +49,13 @@ class OwnOrder(NamedTuple):
     def given(self, values: np.ndarray) -> np.ndarray:
         """Values (r, n, ...) of rows in this order, in the given one; equal rows have the mean of their values."""
         back = values[:, np.argsort(self.rows)]
-        counts = np.bincount(self.kind)
-        if len(counts) == len(self.kind):
-            return back
-        sums = np.zeros((len(back), len(counts), *back.shape[2:]))
-        for total, part in zip(sums, back, strict=True):
-            np.add.at(total, self.kind, part)
-        return (sums / counts.reshape(-1, *[1] * (back.ndim - 2)))[:, self.kind]
+        copies = np.flatnonzero(np.bincount(self.kind)[self.kind] > 1)
+        kind, counts = np.unique(self.kind[copies], return_inverse=True, return_counts=True)[1:]
+        for part in back:
+            sums = np.zeros((len(counts), *part.shape[1:]))
+            np.add.at(sums, kind, part[copies])
+            part[copies] = (sums / counts.reshape(-1, *[1] * (part.ndim - 1)))[kind]
+        return back
 
 
 def own_order(rows: Any, *others: np.ndarray | None) -> OwnOrder:

@@ -193,6 +193,9 @@ class Discriminator(RatioEstimator):
         if self.calibration is not None and self.calibration not in CALIBRATIONS:
             raise ValueError(f"calibration={self.calibration!r} is not known; use one of {sorted(CALIBRATIONS)} or None.")
         if not isinstance(self.cv, Integral):
+            searched = self.__dict__.get("_searched")
+            if searched is not None and searched.samples is samples:
+                return searched.held_out  # A generator gives its folds once, and a splitter may draw others.
             return named_folds(folds_by(self.cv, samples), *samples.sizes)
         n_folds = check_count("cv", self.cv, more=", a splitter or an iterable of (train, test)")
         check_count("n_repeats", n_repeats)
