@@ -266,6 +266,17 @@ def test_the_state_of_another_method_is_refused_by_its_name():
         assert_same(fresh[i].state_dict(), states[i])
 
 
+def test_a_class_that_extends_a_method_loads_its_states():
+    class Mine(MWNet):
+        """A method of one's own."""
+
+    ours, mine = MWNet(N_TRAIN), Mine(N_TRAIN)
+    mine.load_state_dict(ours.state_dict())
+    ours.load_state_dict(mine.state_dict())
+    with pytest.raises(RuntimeError, match="It is of L2R, and this is MWNet"):
+        mine.load_state_dict(L2R(N_TRAIN).state_dict())
+
+
 @every_method
 def test_a_state_that_does_not_name_its_method_is_loaded(name):
     own, other = run_of(name, 2)[0], run_of(name, 0)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import FunctionType
@@ -77,7 +78,7 @@ class Reweighter(nn.Module, Joinable, ABC):
             check_number("warmup_steps", warmup_steps, "[0, inf]", " or None")
         self.loss = loss
         self.n_train = n_train
-        self._method = type(self).__name__  # what a state is of
+        self._method = _name_of_method(type(self))  # what a state is of
         self.warmup_epochs, self.warmup_steps = warmup_epochs, warmup_steps
         self.rows_seen = self.steps_seen = 0
         self.monitor: Monitor | None = None
@@ -353,6 +354,13 @@ def _check_loss(loss: Any) -> None:
         raise ValueError(f'loss must give one loss a row: type loss={type(loss).__name__}(reduction="none").')
     if not callable(loss):
         raise ValueError(f"loss must be a function (prediction, label) -> one loss a row; got {loss!r}.")
+
+
+def _name_of_method(kind: type) -> str:
+    """The name of the class, or of the method of this package that it extends, and whose states it loads."""
+    package = __name__.partition(".")[0]
+    own = (base.__name__ for base in kind.__mro__ if base.__module__.partition(".")[0] == package and not inspect.isabstract(base))
+    return next(own, kind.__name__)
 
 
 def _named_after(kind: type, init: Any) -> Any:
