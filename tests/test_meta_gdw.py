@@ -112,7 +112,9 @@ def test_batches_that_are_not_due_have_the_weights_of_the_network():
     gdw = GDW(N_TRAIN, optimizer=optimizer, every=2)
     train(gdw, model, optimizer, plan(1))
     plain = MWNet(N_TRAIN, optimizer=optimizer, every=2)
-    plain.load_state_dict(gdw.state_dict())
+    state = gdw.state_dict()
+    del state["_extra_state"]["method"]  # MWNet refuses the states of another method
+    plain.load_state_dict(state)
     losses = [reweighter.weighted_loss(copy.deepcopy(model), of(range(9))) for reweighter in (gdw, plain)]
     torch.testing.assert_close(*losses)
     torch.testing.assert_close(gdw.weights_, plain.weights_)

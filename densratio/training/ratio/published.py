@@ -139,7 +139,7 @@ def published(method: str, *, data: str, shift: str = "label_noise", compares: s
     printed one, theta <- theta - eta k grad: eta grad alone would move an entry of KL by some thousandths. If the ratio were the
     sum of the kernels, LS's first weights would be k, and KL's step a hundred times as long as its coefficients. LS's theta is
     initially 1. KL's is projected onto the ratios of mean 1 of the batch before the step as well as after it, and the coefficients
-    theta / k of the sum are initially 1: with theta = 1 two of three runs under pair noise diverged.
+    theta / k of the sum are initially 1: with theta = 1 two of four runs under pair noise diverged.
     Raises ValueError for a combination that the paper does not have.
     """
     key = data, shift, compares
