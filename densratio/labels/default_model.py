@@ -21,7 +21,7 @@ from .held_out import calibrated_losses, fitted, is_better, label_folds, probabi
 __all__ = ["default_model", "default_threads", "has_torch", "makes_networks", "torch_network"]
 
 _TRIAL, _TRIAL_FOLDS = 8000, 3  # rows of the comparison (on 4000, trees can still seem better than networks), and its folds
-_ALL_FOLDS = 1000  # rows of a table up to which all folds are compared: fewer rows tell less
+_ALL_FOLDS = 500  # rows of a table up to which all folds are compared: fewer rows tell less
 _RIDGES = 0.1, 0.001  # C of logistic regressions, for few columns and for embeddings
 _FEW_IMAGES = 5000
 # Rows for which a forest is tried: boosted trees and networks learn more of the noise in few rows; of fewer it is best by luck.
