@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -29,11 +29,8 @@ class Case:
     objective: Objective
     features: Features
     solver: Any = None  # a Solver in cases of solvers
-
-    @cached_property
-    def runs(self) -> dict[int | None, Any]:
-        """The solver's states after runs from the cold start, by their bound on the steps, None for the solver's own."""
-        return {}
+    # The solver's states after runs from the cold start, by their bound on the steps, None for the solver's own.
+    runs: dict[int | None, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return repr(self.problem)
